@@ -1,0 +1,143 @@
+"""What can go wrong, in words for the person at the notebook.
+
+``str(error)`` is what JupyterLab's "Error Starting Kernel" dialog, the terminal and the log show, so each
+class says what happened and why, and names the one thing to do next. A foreign exception is translated
+once, at the door where it comes in, with ``raise … from error``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TfgpuError(Exception):
+    """Base of every failure that this package explains.
+
+    :param message: what happened and why, one or two sentences.
+    :param remedy: the one thing to do next, an imperative sentence.
+    :param details: the original text (an engine's answer, the tail of a log), kept below the explanation.
+    """
+
+    code: ClassVar[str] = "internal"
+    """Kebab-case name of the kind of failure; stable, for programs and for ``docs/errors.md``."""
+
+    def __init__(self, message: str, remedy: str, details: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.details = details.strip()
+
+    def __str__(self) -> str:
+        """The message, the remedy, and the details below them."""
+        parts = [self.message, f"What to do: {self.remedy}"]
+        if self.details:
+            parts.append(f"Details:\n{self.details}")
+        return "\n\n".join(parts)
+
+
+class ConfigError(TfgpuError):
+    """A setting of the kernel has a value that can't be used."""
+
+    code = "bad-setting"
+
+
+class EngineNotFound(TfgpuError):
+    """No Docker engine answers at any of the usual places."""
+
+    code = "no-engine"
+
+
+class EngineNotPermitted(TfgpuError):
+    """There is an engine, but this user may not talk to it."""
+
+    code = "engine-not-permitted"
+
+
+class EngineNotAnswering(TfgpuError):
+    """The engine accepts the connection but gives no answer in time, or the connection breaks."""
+
+    code = "engine-not-answering"
+
+
+class EngineRefused(TfgpuError):
+    """The engine answered a request with an error that has no class of its own."""
+
+    code = "engine-refused"
+
+
+class ContainerGone(TfgpuError):
+    """The container that was asked about does not exist (any more)."""
+
+    code = "container-gone"
+
+
+class EngineUnsuitable(TfgpuError):
+    """The engine can't run a kernel safely as the user (user namespaces, Windows containers, too old)."""
+
+    code = "engine-unsuitable"
+
+
+class NoSpace(TfgpuError):
+    """The disk of the engine, or of the run folder, is full."""
+
+    code = "no-space"
+
+
+class RunFolderNotShared(TfgpuError):
+    """Server and container don't see the same run folder: the engine runs elsewhere, or in a sandbox."""
+
+    code = "run-folder-not-shared"
+
+
+class MountRefused(TfgpuError):
+    """A folder was asked for that a kernel must not, or can't, have."""
+
+    code = "mount-refused"
+
+
+class ImageNotFound(TfgpuError):
+    """The image is neither here nor at its registry."""
+
+    code = "image-not-found"
+
+
+class RegistryUnreachable(TfgpuError):
+    """The image is not here, and its registry gives no usable answer."""
+
+    code = "registry-unreachable"
+
+
+class ImageUnusable(TfgpuError):
+    """The image is here, but no kernel can run in it (no Python, Python 2, musl, wrong architecture)."""
+
+    code = "image-unusable"
+
+
+class ImageBuildFailed(TfgpuError):
+    """Completing or building an image failed."""
+
+    code = "image-build-failed"
+
+
+class GpuUnusable(TfgpuError):
+    """A GPU is required, and there is none that a container could use."""
+
+    code = "gpu-unusable"
+
+
+class KernelDied(TfgpuError):
+    """The kernel's container ended before the kernel was ready."""
+
+    code = "kernel-died"
+
+
+class KernelNotReady(TfgpuError):
+    """The container runs, but its kernel gave no answer in time."""
+
+    code = "kernel-not-ready"
+
+
+class KernelNotFound(TfgpuError):
+    """No kernel of this user bears that id or name."""
+
+    code = "kernel-not-found"
