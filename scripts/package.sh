@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Install this package into .venv, editable and with what the tests need, when anything it is built from has
+# changed: the Python sources are used where they are, all else (metadata, lab extension, kernel specs) is copied.
+# Needs .venv and Node.js.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:$PATH"
+
+inputs=(pyproject.toml README.md kernelspecs jupyter-config
+    labextension/package.json labextension/yarn.lock labextension/tsconfig.json
+    labextension/src labextension/style labextension/schema)
+stamp=.venv/package-inputs
+now=$(find "${inputs[@]}" -type f -print0 2>/dev/null | sort -z | xargs -0 sha256sum | sha256sum)
+if [ "$(cat $stamp 2>/dev/null)" = "$now" ]; then
+    echo "    tfgpu-kernel is installed, and nothing it is built from has changed"
+    exit 0
+fi
+
+echo "    pip install --editable .[test]   (some minutes the first time)"
+python -m pip install -qq --editable '.[test]' || {
+    echo "error: pip could not install the package. See its words above; without a way to PyPI, set pip's index-url." >&2
+    exit 1
+}
+echo "$now" >$stamp
