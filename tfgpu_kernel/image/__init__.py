@@ -1,0 +1,1 @@
+"""Have the image a kernel needs: pulled, completed with ipykernel, or built where no registry is in reach."""
