@@ -1,0 +1,1 @@
+"""The jupyter_server extension: shows kernels' launches to browsers, and lets them cancel."""

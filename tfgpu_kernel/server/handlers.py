@@ -1,0 +1,66 @@
+"""The REST calls under ``/tfgpu``. Each wants a logged-in user who is allowed to use ``tfgpu``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Final
+
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import APIHandler
+from tornado import web
+
+from .. import launches
+from .feed import Feed
+
+_KERNEL: Final = r"(?P<kernel_id>[\w-]+)"
+
+
+class TfgpuHandler(APIHandler):
+    """What the calls share."""
+
+    auth_resource = "tfgpu"
+
+    def initialize(self, feed: Feed) -> None:
+        """Take the feed that the app owns."""
+        self.feed = feed
+
+
+class LaunchesHandler(TfgpuHandler):
+    """``GET /tfgpu/launches``: the launches under way, and the latest that ended."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answer ``{"launches": [LaunchState, …]}``, oldest first."""
+        self.finish({"launches": [asdict(state) for state in self.feed.launches()]})
+
+
+class LaunchHandler(TfgpuHandler):
+    """``DELETE /tfgpu/launches/<kernel id>``: cancel a launch."""
+
+    @web.authenticated
+    @authorized
+    async def delete(self, kernel_id: str) -> None:
+        """Answer 204 when the launch was asked to stop; 404 when none is under way."""
+        launch = launches.find(kernel_id)
+        if launch is None or not launch.cancel():
+            raise web.HTTPError(404, "No launch of this kernel is under way; it may have just ended.")
+        self.set_status(204)
+        self.finish()
+
+
+class DeathsHandler(TfgpuHandler):
+    """``GET /tfgpu/deaths``: why kernels died lately."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answer ``{"deaths": [Death, …]}``, oldest first."""
+        self.finish({"deaths": [asdict(death) for death in self.feed.deaths()]})
+
+
+ROUTES: Final = (
+    (r"/tfgpu/launches", LaunchesHandler),
+    (rf"/tfgpu/launches/{_KERNEL}", LaunchHandler),
+    (r"/tfgpu/deaths", DeathsHandler),
+)
