@@ -1,1 +1,3 @@
-export default [];
+import { progress } from './progress';
+
+export default [progress];

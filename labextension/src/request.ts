@@ -1,0 +1,42 @@
+import { URLExt } from '@jupyterlab/coreutils';
+import { ServerConnection } from '@jupyterlab/services';
+
+/** What went wrong, as tfgpu_kernel/server/records.py has it. */
+export interface IFailure {
+  code: string;
+  message: string;
+  remedy: string;
+  details: string;
+}
+
+/** One launch; times in seconds since the epoch. */
+export interface ILaunch {
+  kernel_id: string;
+  path: string;
+  started: number;
+  text: string;
+  fraction: number | null;
+  ended: number | null;
+  failure: IFailure | null;
+}
+
+async function call(path: string, method: string): Promise<Response> {
+  const settings = ServerConnection.makeSettings();
+  const url = URLExt.join(settings.baseUrl, 'tfgpu', path);
+  const answer = await ServerConnection.makeRequest(url, { method }, settings);
+  if (!answer.ok) {
+    throw new ServerConnection.ResponseError(answer);
+  }
+  return answer;
+}
+
+/** The launches that ended lately, then those under way. */
+export async function launches(): Promise<ILaunch[]> {
+  const answer = await call('launches', 'GET');
+  return ((await answer.json()) as { launches: ILaunch[] }).launches;
+}
+
+/** Ask a launch to stop. */
+export async function cancel(kernelId: string): Promise<void> {
+  await call(`launches/${encodeURIComponent(kernelId)}`, 'DELETE');
+}
