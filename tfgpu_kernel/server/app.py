@@ -32,6 +32,7 @@ class TfgpuApp(ExtensionApp):
         """Make the feed, and the events that it emits known."""
         assert self.serverapp is not None
         logger = self.serverapp.event_logger
+        assert logger is not None
         for schema in sorted(_SCHEMAS.glob("*.yaml")):
             logger.register_event_schema(schema)
 
