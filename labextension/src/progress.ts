@@ -1,5 +1,5 @@
 import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { Clipboard, Notification } from '@jupyterlab/apputils';
+import { Clipboard, Dialog, Notification } from '@jupyterlab/apputils';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { Poll } from '@lumino/polling';
 
@@ -16,19 +16,44 @@ export const progress: JupyterFrontEndPlugin<void> = {
   activate: (app, translator: ITranslator | null) => {
     const trans = (translator ?? nullTranslator).load('tfgpu_kernel');
     const shown = new Map<string, string>();
+    const over = new Set<string>();
+    const told = new Set<string>();
+    let first = true;
+
+    // Lab shows a failed start in a dialog of its own: not a second time
+    const closeLabsDialogs = (): void => {
+      Dialog.tracker.forEach(dialog => {
+        const text = dialog.node.querySelector('pre')?.textContent ?? '';
+        if ([...told].some(message => text.startsWith(message))) {
+          dialog.reject();
+        }
+      });
+    };
+    Dialog.tracker.widgetAdded.connect(() => {
+      // the dialog's text is rendered by React, after it was added
+      window.setTimeout(closeLabsDialogs, 50);
+    });
 
     const show = (launch: ILaunch): void => {
       const key = `${launch.kernel_id} ${launch.started}`;
       const id = shown.get(key);
       if (launch.ended !== null) {
-        // a launch that ended before this page saw it is history
-        if (id === undefined) {
+        if (id !== undefined) {
+          shown.delete(key);
+          Notification.dismiss(id);
+        }
+        if (over.has(key)) {
           return;
         }
-        shown.delete(key);
-        Notification.dismiss(id);
+        over.add(key);
+        // what ended before this page was opened is history
+        if (first) {
+          return;
+        }
         const failure = launch.failure;
         if (failure) {
+          told.add(failure.message);
+          closeLabsDialogs();
           const text = `${failure.message}\n${trans.__('What to do: %1', failure.remedy)}`;
           Notification.error(text, {
             autoClose: false,
@@ -69,6 +94,7 @@ export const progress: JupyterFrontEndPlugin<void> = {
       standby: 'when-hidden',
       factory: async () => {
         (await launches()).forEach(show);
+        first = false;
       }
     });
     app.serviceManager.events.stream.connect((_, event) => {
