@@ -54,6 +54,9 @@ export const progress: JupyterFrontEndPlugin<void> = {
         if (failure) {
           told.add(failure.message);
           closeLabsDialogs();
+          if (launch.phase === 'cancelled') {
+            return;
+          }
           const text = `${failure.message}\n${trans.__('What to do: %1', failure.remedy)}`;
           Notification.error(text, {
             autoClose: false,

@@ -14,6 +14,7 @@ export interface ILaunch {
   kernel_id: string;
   path: string;
   started: number;
+  phase: string;
   text: string;
   fraction: number | null;
   ended: number | null;
