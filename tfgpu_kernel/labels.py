@@ -26,9 +26,25 @@ CONFIG: Final = PREFIX + "config"
 GPUS: Final = PREFIX + "gpus"
 """Comma-separated UUIDs of the GPUs granted, or empty."""
 
+# An image's labels come down to its containers, so these have names of their own.
+IMAGE_KIND: Final = PREFIX + "image.kind"
+"""How we made an image: one of the ``IMAGE_KIND_…`` values."""
+IMAGE_BASE: Final = PREFIX + "image.base"
+"""Identity of the image that was completed, see :func:`tfgpu_kernel.image.facts.identity`."""
+IMAGE_BASE_NAME: Final = PREFIX + "image.base-name"
+"""The reference under which that image was asked for first."""
+IMAGE_PLAN: Final = PREFIX + "image.plan"
+"""What was added, see :meth:`tfgpu_kernel.image.plan.Plan.key`; or what an image was built from."""
+IMAGE_PACKAGES: Final = PREFIX + "image.packages"
+"""What a built image has: ``name==version`` of every Python package, separated by blanks."""
+
+IMAGE_KIND_COMPLETED: Final = "completed"
+IMAGE_KIND_BUILT: Final = "built"
+
 KIND_KERNEL: Final = "kernel"
 KIND_LEASE: Final = "lease"
 KIND_PROBE: Final = "probe"
+KIND_WORKSHOP: Final = "workshop"
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,15 @@ class Step:
     done: int | None = None
     total: int | None = None
     seconds_left: float | None = None
+    portion: float | None = None
+    """How much of the whole is done, 0 to 1, where that is more than ``done`` of ``total``: a pull learns
+    its total only on the way."""
 
     @property
     def fraction(self) -> float | None:
         """How much of the step is done, 0 to 1, or None where that is not known."""
+        if self.portion is not None:
+            return self.portion
         if self.done is None or not self.total:
             return None
         return min(1.0, self.done / self.total)

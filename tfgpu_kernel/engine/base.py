@@ -55,6 +55,7 @@ class ImageRecord:
     entrypoint: tuple[str, ...]
     labels: Mapping[str, str]
     created: str = ""
+    command: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -177,6 +178,10 @@ class Engine(Protocol):
 
     async def logs(self, container: str, tail: int = 50) -> str:
         """Return the last lines that the container printed."""
+        ...
+
+    def follow(self, container: str) -> AsyncIterator[bytes]:
+        """Give what a container prints, from its start on, as it comes; ends with the container."""
         ...
 
     async def execute(

@@ -61,10 +61,7 @@ def sources(host: Release, wanted: Release, apt: Path = Path("/etc/apt")) -> tup
     Only entries of the distribution's own suites with the component ``main`` count: a third party's
     repository has no place in a small base.
     """
-    suites = {
-        host.codename + pocket: wanted.codename + pocket
-        for pocket in ("", "-updates", "-security")
-    }
+    suites = {host.codename + pocket: wanted.codename + pocket for pocket in ("", "-updates", "-security")}
     found: dict[str, None] = {}
     for options, uri, suite, components in _entries(apt):
         if suite in suites and "main" in components:
@@ -96,9 +93,7 @@ def _proxy_options() -> list[str]:
         ["apt-config", "dump", "--format", '%f "%v";%n', "Acquire::http", "Acquire::https"],
         capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
-    return [
-        line for line in dump.splitlines() if "Proxy" in line and not line.rstrip(";").endswith('""')
-    ]
+    return [line for line in dump.splitlines() if "Proxy" in line and not line.rstrip(";").endswith('""')]
 
 
 def _entries(apt: Path) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:

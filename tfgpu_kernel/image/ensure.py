@@ -1,72 +1,157 @@
-"""Have the image: use it if it is here, pull it if not, complete it if it lacks ipykernel."""
+"""Have the image: use it if it is here, pull it if not, complete it if it lacks what a kernel needs."""
 
 from __future__ import annotations
 
 import asyncio
-import io
-import tarfile
-from typing import Final
+import contextlib
+import os
+import re
+import tempfile
+from pathlib import Path
 
+from platformdirs import user_cache_path
+
+from .. import labels
 from ..config import KernelConfig
 from ..engine.base import Engine, ImageRecord
-from ..errors import ImageNotFound, RegistryUnreachable
+from ..errors import ImageNotFound
 from ..progress import Report, Step
+from . import plan, workshop
+from .facts import Facts, identity
+from .pull import pull
 from .ready import ReadyImage
-
-_known: dict[str, ReadyImage] = {}
+from .shared import once
 
 
 async def ensure(reference: str, engine: Engine, config: KernelConfig, report: Report) -> ReadyImage:
     """Return an image in which a kernel can run.
 
     :raises ImageNotFound: when it is neither here nor at its registry.
-    :raises RegistryUnreachable: when it is not here, and the registry gives no answer.
+    :raises RegistryUnreachable: when it is not here, and the registry gives no usable answer.
+    :raises ImageUnusable: when no kernel can run in it at all.
+    :raises ImageBuildFailed: when adding what it lacks failed.
     """
+    record = await present(reference, engine, config, report)
+    return await completed(record, reference, engine, config.packages, report)
+
+
+async def present(reference: str, engine: Engine, config: KernelConfig, report: Report) -> ImageRecord:
+    """Return the engine's image of that name, pulled if the configuration says so."""
     report(Step("resolving", f"Looking for {reference}"))
-    record = await engine.image(reference) if config.pull != "always" else None
-    if record is None:
-        if config.pull == "never":
-            raise ImageNotFound(
-                f"The image {reference} is not on this machine, and pull is set to never.",
-                f"pull it (jupyter tfgpu image pull {reference}), or set pull to missing.",
-            )
-        record = await pulled(reference, engine, config.pull_timeout, report)
-    if record.id not in _known:
-        _known[record.id] = await inspected(reference, record, engine)
-    return _known[record.id]
+    if config.pull != "always":
+        record = await engine.image(reference)
+        if record is not None:
+            return record
+    if config.pull == "never":
+        raise ImageNotFound(
+            f"The image {reference} is not on this machine, and pull is set to never.",
+            f"pull it (jupyter tfgpu image pull {reference}), or set pull to missing.",
+        )
+    return await once(
+        f"pull {engine.address} {reference}",
+        lambda tell: pull(reference, engine, config.pull_timeout, tell),
+        report,
+    )
 
 
-async def pulled(reference: str, engine: Engine, seconds: float, report: Report) -> ImageRecord:
-    """Pull an image, with progress."""
-    report(Step("downloading", f"Pulling {reference}"))
-    try:
-        async with asyncio.timeout(seconds):
-            async for event in engine.pull(reference):
-                report(Step("downloading", f"{event.layer} {event.status}", event.done, event.total))
-    except TimeoutError as error:
-        raise RegistryUnreachable(
-            f"Pulling {reference} took longer than {seconds:g} s.", "raise pull_timeout, and try again."
-        ) from error
-    record = await engine.image(reference)
-    assert record is not None
-    return record
+async def completed(
+    record: ImageRecord, reference: str, engine: Engine, packages: tuple[str, ...], report: Report
+) -> ReadyImage:
+    """Return the image itself, or one derived from it that has what a kernel needs besides."""
+    facts = await known(record, reference, engine, report)
+    wanted = plan.complete(facts, reference, packages)
+    if wanted is None:
+        return _ready(reference, record, record, facts)
+    derived = await find_derived(record, wanted, engine)
+    if derived is None:
+        derived = await once(
+            f"complete {engine.address} {identity(record)} {wanted.key()}",
+            lambda tell: derive(record, reference, facts, wanted, engine, tell),
+            report,
+        )
+    return _ready(reference, record, derived, await known(derived, reference, engine, report))
 
 
-async def inspected(reference: str, record: ImageRecord, engine: Engine) -> ReadyImage:
-    """Read what a start needs from the image."""
-    container = await engine.create({"Image": record.id, "Cmd": ["true"], "Entrypoint": []})
-    try:
-        passwd, group = [
-            _only_file(await engine.get_archive(container, path)) for path in ("/etc/passwd", "/etc/group")
-        ]
-    finally:
-        await engine.remove(container)
-    return ReadyImage(reference, record, record.digest, "python3", passwd, group)
+async def known(record: ImageRecord, reference: str, engine: Engine, report: Report) -> Facts:
+    """Return an image's facts; each image is asked once, and the answer is kept in the user's cache."""
+    with contextlib.suppress(OSError, ValueError):
+        return Facts.from_json(await asyncio.to_thread(_kept(record).read_text))
+    report(Step("resolving", f"Looking at what {reference} has"))
+    facts = await workshop.look(record, reference, engine)
+    await remember(record, facts)
+    return facts
 
 
-def _only_file(archive: bytes) -> str:
-    if not archive:
-        return ""
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        member = tar.extractfile(tar.getmembers()[0])
-        return member.read().decode(errors="replace") if member else ""
+async def remember(record: ImageRecord, facts: Facts) -> None:
+    """Keep an image's facts in the user's cache."""
+    with contextlib.suppress(OSError):  # a cache that can't be written costs a second at each start
+        await asyncio.to_thread(_keep, _kept(record), facts.to_json())
+
+
+async def find_derived(record: ImageRecord, wanted: plan.Plan, engine: Engine) -> ImageRecord | None:
+    """Return the image that was made from this one by this plan, if there is one."""
+    found = await engine.images(
+        {
+            labels.IMAGE_KIND: labels.IMAGE_KIND_COMPLETED,
+            labels.IMAGE_BASE: identity(record),
+            labels.IMAGE_PLAN: wanted.key(),
+        }
+    )
+    # The label alone could be anybody's: the layers must be the image's own with some on top.
+    return next((image for image in found if image.layers[: len(record.layers)] == record.layers), None)
+
+
+async def derive(
+    record: ImageRecord, reference: str, facts: Facts, wanted: plan.Plan, engine: Engine, report: Report
+) -> ImageRecord:
+    """Make the image that has what the plan adds; one that another process made meanwhile will do."""
+    found = await find_derived(record, wanted, engine)
+    if found is not None:
+        return found
+    names = ", ".join(wanted.requirements)
+    report(Step("building", f"Adding {names} to {reference}, once"))
+    tag = derived_tag(record, reference, wanted)
+    after = await workshop.install(
+        record,
+        facts.executable,
+        workshop.Order.of(wanted),
+        engine,
+        tag=tag,
+        image_labels={
+            labels.IMAGE_KIND: labels.IMAGE_KIND_COMPLETED,
+            labels.IMAGE_BASE: identity(record),
+            labels.IMAGE_BASE_NAME: reference,
+            labels.IMAGE_PLAN: wanted.key(),
+        },
+        said=lambda line: report(Step("building", line)),
+    )
+    made = await engine.image(tag)
+    if made is None:
+        raise ImageNotFound(f"{tag} was made, but is gone.", "try again; something else removes images.")
+    await remember(made, after)
+    added = (made.size_bytes - record.size_bytes) / 1e6
+    report(Step("building", f"Added {names} to {reference}: {added:.0f} MB more, as {tag}"))
+    return made
+
+
+def derived_tag(record: ImageRecord, reference: str, wanted: plan.Plan) -> str:
+    """Return a name that says what the image is, and that no other image has."""
+    words = re.sub(r"[^a-z0-9]+", "-", reference.partition("@")[0].lower()).strip("-")[:80]
+    return f"tfgpu-completed/{words or 'image'}:{identity(record)[:12]}-{wanted.key()}"
+
+
+def _ready(reference: str, base: ImageRecord, record: ImageRecord, facts: Facts) -> ReadyImage:
+    return ReadyImage(reference, record, base.digest, facts.executable, facts.passwd, facts.group)
+
+
+def _kept(record: ImageRecord) -> Path:
+    return user_cache_path("tfgpu") / "images" / f"{identity(record)}.json"
+
+
+def _keep(file: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent)
+    with os.fdopen(handle, "w") as opened:
+        opened.write(text)
+    os.replace(name, file)

@@ -71,9 +71,7 @@ class PipSite:
 
     def lend(self, at: PurePosixPath) -> tuple[Lent, ...]:
         """Return what a container has to be given below its folder ``at``."""
-        lent = [
-            Lent(folder, at / f"packages-{number}") for number, folder in enumerate(self.folders())
-        ]
+        lent = [Lent(folder, at / f"packages-{number}") for number, folder in enumerate(self.folders())]
         if self.ca_bundle is not None:
             lent.append(Lent(self.ca_bundle, at / "ca.crt"))
         return tuple(lent)

@@ -1,0 +1,45 @@
+"""What runs inside the container: the kernel. Standard library and ipykernel only; Python 3.6 and up.
+
+This file is copied into the run folder and started there by path, so it imports nothing of this package.
+Its exit codes tell the server what went wrong before there was a kernel (see tfgpu_kernel/deaths.py).
+"""
+
+import os
+import resource
+import runpy
+import sys
+
+OPEN_FILES = 65536  # Docker 29 starts with 1024, too few for tf.data; the hard limit is the engine's
+NO_RUN_FOLDER = 81  # the connection file is not where the server put it
+NO_IPYKERNEL = 82  # this Python has no ipykernel
+NO_FOLDER = 83  # the run folder can't be written: no sockets can be made
+
+
+def main(connection_file):
+    """Become the kernel; the process looks as if ipykernel had been started by its own name."""
+    if not os.path.isfile(connection_file):
+        sys.stderr.write("tfgpu: no connection file at %s\n" % connection_file)
+        return NO_RUN_FOLDER
+    if not os.access(os.path.dirname(connection_file), os.W_OK):
+        sys.stderr.write("tfgpu: %s can't be written by uid %d\n" % (connection_file, os.getuid()))
+        return NO_FOLDER
+    try:
+        import ipykernel  # noqa: F401
+    except ImportError as error:
+        sys.stderr.write("tfgpu: %s has no ipykernel (%s)\n" % (sys.executable, error))
+        return NO_IPYKERNEL
+    os.umask(0o022)
+    # Raised here and not by the engine, which refuses to start a container beyond its own hard limit.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    # The folder of this file is no place for a notebook's imports; ipykernel_launcher sets the rest.
+    sys.path[0] = ""
+    sys.argv = ["ipykernel_launcher", "-f", connection_file]
+    runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,48 @@
+"""``jupyter tfgpu VERB``: one verb a module, each with ``add_arguments(parser)`` and ``run(arguments)``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from .. import __version__
+from ..errors import TfgpuError
+
+VERBS: Final = ("install", "execute", "image", "ps", "logs", "exec", "stop", "prune")
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs."""
+    top = argparse.ArgumentParser(
+        prog="jupyter tfgpu", description="Jupyter kernels in TensorFlow containers on the host's GPU."
+    )
+    top.add_argument("--version", action="version", version=__version__)
+    verbs = top.add_subparsers(metavar="VERB", required=True)
+    for verb in VERBS:
+        module = importlib.import_module(f"{__name__}.{verb}")
+        summary = (module.__doc__ or "").strip().splitlines()[0]
+        one = verbs.add_parser(verb, help=summary, description=module.__doc__)
+        module.add_arguments(one)
+        one.set_defaults(run=module.run)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code; an explained failure is printed, without a traceback."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    chosen = parser().parse_args(arguments)
+    try:
+        return int(asyncio.run(chosen.run(chosen)))
+    except TfgpuError as error:
+        sys.stderr.write(f"\n{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted.\n")
+        return INTERRUPTED

@@ -1,0 +1,260 @@
+"""What a kernel is to be like: one frozen record, made once from a door's raw settings.
+
+The doors (the provisioner's traits, the command line) hand over strings and numbers as people write them;
+:func:`parse` judges them and says what is allowed, before anything is started. An option that Docker has
+bears Docker's long name and takes Docker's notation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, get_args
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from .errors import ConfigError
+from .labels import PREFIX
+
+Pull = Literal["missing", "always", "never"]
+Gpus = int | Literal["all"] | tuple[str, ...]
+"""How many GPUs (0 for none), all of them, or these (index, UUID or MIG UUID)."""
+
+DEFAULT_IMAGE: Final = "tensorflow/tensorflow:latest-gpu-py3"
+MIN_MEMORY: Final = 128 * 2**20
+"""Below this not even Python with ipykernel starts."""
+
+_SIZE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]?)(?:i?b)?", re.IGNORECASE)
+_UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NETWORK: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_USER: Final = re.compile(r"(?P<uid>\d+)(?::(?P<gid>\d+))?")
+# The grammar of image references, in brief: no blanks, no leading dash (it would read as an option).
+_IMAGE: Final = re.compile(
+    r"(?:sha256:)?[a-zA-Z0-9][a-zA-Z0-9._/:-]*(?:@sha256:[0-9a-f]{64})?", re.ASCII
+)
+
+
+@dataclass(frozen=True)
+class MountRequest:
+    """One further folder or file of the host, as asked for; not yet judged."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class KernelConfig:
+    """All settings of one kernel. Sizes in bytes, times in seconds; None means no limit of ours."""
+
+    image: str = DEFAULT_IMAGE
+    gpus: Gpus = 1
+    gpu_required: bool = True
+    packages: tuple[str, ...] = ()
+    workspace: str = ""
+    mounts: tuple[MountRequest, ...] = ()
+    mount_roots: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    network: str = "bridge"
+    memory: int | None = None
+    cpus: float | None = None
+    shm_size: int = 2 * 2**30
+    pids_limit: int = 4096
+    user: tuple[int, int | None] | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    pull: Pull = "missing"
+    pull_timeout: float = 3600.0
+    launch_timeout: float = 60.0
+
+    def fingerprint(self) -> str:
+        """Return a short hash that differs where any setting differs."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse(settings: Mapping[str, Any]) -> KernelConfig:
+    """Make the record from settings as people write them; names as in :class:`KernelConfig`.
+
+    :raises ConfigError: at the first value that can't be used, with what is allowed.
+    """
+    return KernelConfig(
+        image=image_reference(settings["image"]),
+        gpus=gpus(settings["gpus"]),
+        gpu_required=bool(settings["gpu_required"]),
+        packages=tuple(package(text) for text in settings["packages"]),
+        workspace=str(settings["workspace"]),
+        mounts=tuple(mount(entry) for entry in settings["mounts"]),
+        mount_roots=tuple(settings["mount_roots"]),
+        env=tuple(sorted(environment(settings["env"]).items())),
+        network=network(settings["network"]),
+        memory=size("memory", settings["memory"], least=MIN_MEMORY),
+        cpus=cpus(settings["cpus"]),
+        shm_size=size("shm_size", settings["shm_size"], least=2**20) or KernelConfig.shm_size,
+        pids_limit=at_least("pids_limit", settings["pids_limit"], 64),
+        user=user(settings["user"]),
+        labels=tuple(sorted(user_labels(settings["labels"]).items())),
+        pull=pull(settings["pull"]),
+        pull_timeout=seconds("pull_timeout", settings["pull_timeout"]),
+        launch_timeout=seconds("launch_timeout", settings["launch_timeout"]),
+    )
+
+
+def image_reference(value: str) -> str:
+    """Check that a text could name an image."""
+    if not _IMAGE.fullmatch(value):
+        raise _bad("image", value, "a reference such as tensorflow/tensorflow:2.17.0-gpu or an image id")
+    return value
+
+
+def gpus(value: object) -> Gpus:
+    """Read a GPU request: a count, "all", "none", or a list of indices and UUIDs."""
+    allowed = '0, 1, 2, …, "all", "none", or a list of indices and UUIDs such as ["0", "GPU-1a2b…"]'
+    if isinstance(value, bool):
+        raise _bad("gpus", value, allowed)
+    if isinstance(value, int) and value >= 0:
+        return value
+    if isinstance(value, str):
+        text = value.strip()
+        if text == "all":
+            return "all"
+        if text == "none":
+            return 0
+        if text.isdecimal():
+            return int(text)
+        if text.startswith(("GPU-", "MIG-")):
+            value = text.split(",")
+    if isinstance(value, Sequence) and not isinstance(value, str) and value:
+        devices = tuple(str(item).strip() for item in value)
+        if all(re.fullmatch(r"\d+|(?:GPU|MIG)-[A-Za-z0-9/-]+", device) for device in devices):
+            if len(set(devices)) == len(devices):
+                return devices
+            raise _bad("gpus", value, "each GPU once")
+    raise _bad("gpus", value, allowed)
+
+
+def package(text: str) -> str:
+    """Check one requirement (PEP 508); no options, no URLs."""
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement as error:
+        raise _bad("packages", text, "requirements such as seaborn or pandas>=2,<3") from error
+    if requirement.url:
+        raise _bad("packages", text, "names with versions; packages by URL are not supported")
+    return str(requirement)
+
+
+def mount(entry: object) -> MountRequest:
+    """Read ``"SOURCE[:TARGET][:ro|rw]"`` or ``{"source", "target", "read_only"}``; ro by default."""
+    allowed = 'an absolute path, "SOURCE:TARGET" or "SOURCE:TARGET:rw" (read-only unless rw is given)'
+    if isinstance(entry, Mapping):
+        source = str(entry.get("source", ""))
+        target = str(entry.get("target") or source)
+        read_only = bool(entry.get("read_only", True))
+        unknown = set(entry) - {"source", "target", "read_only"}
+    elif isinstance(entry, str):
+        parts = entry.split(":")
+        mode = parts.pop() if parts[-1] in {"ro", "rw"} else "ro"
+        if not 1 <= len(parts) <= 2:
+            raise _bad("mounts", entry, allowed)
+        source, target, read_only, unknown = parts[0], parts[-1], mode == "ro", set()
+    else:
+        raise _bad("mounts", entry, allowed)
+    if unknown or not source.startswith("/") or not target.startswith("/"):
+        raise _bad("mounts", entry, allowed)
+    return MountRequest(source, target, read_only)
+
+
+def environment(value: Mapping[str, object]) -> dict[str, str]:
+    """Check the names of environment variables, and that values are texts without NUL."""
+    for name, text in value.items():
+        if not _ENV_NAME.fullmatch(name):
+            raise _bad("env", name, "names of letters, digits and underscores")
+        if "\0" in str(text):
+            raise _bad("env", name, "values without a NUL character")
+    return {name: str(text) for name, text in value.items()}
+
+
+def network(value: str) -> str:
+    """Check a network: bridge, none, or the name of one of the engine's own; never the host's."""
+    if value == "host" or not _NETWORK.fullmatch(value):
+        allowed = '"bridge", "none", or the name of a Docker network (the host\'s own is never lent)'
+        raise _bad("network", value, allowed)
+    return value
+
+
+def size(name: str, value: object, *, least: int) -> int | None:
+    """Read a size in bytes as Docker writes it (512m, 8g); None or an empty text for no limit."""
+    if value is None or value == "":
+        return None
+    match = _SIZE.fullmatch(str(value).strip())
+    if match is None:
+        raise _bad(name, value, "a size such as 512m or 8g")
+    number = int(float(match["number"]) * _UNITS[match["unit"].lower()])
+    if number < least:
+        raise _bad(name, value, f"at least {least // 2**20}m")
+    return number
+
+
+def cpus(value: object) -> float | None:
+    """Read a number of processors, fractions allowed; None or 0 for no limit."""
+    if value is None or value == "":
+        return None
+    try:
+        number = float(str(value))
+    except ValueError as error:
+        raise _bad("cpus", value, "a number such as 1.5, or 0 for no limit") from error
+    if number != number or number < 0 or 0 < number < 0.01:  # noqa: PLR0124 - NaN differs from itself
+        raise _bad("cpus", value, "at least 0.01, or 0 for no limit")
+    return number or None
+
+
+def user(value: str) -> tuple[int, int | None] | None:
+    """Read "UID" or "UID:GID"; an empty text means: chosen by who runs the server."""
+    if value == "":
+        return None
+    match = _USER.fullmatch(value)
+    if match is None:
+        raise _bad("user", value, "numbers: UID or UID:GID")
+    return int(match["uid"]), int(match["gid"]) if match["gid"] else None
+
+
+def user_labels(value: Mapping[str, object]) -> dict[str, str]:
+    """Check further labels for the container; our own prefix is ours."""
+    for name in value:
+        if not name or name.startswith(PREFIX):
+            raise _bad("labels", name, f"any name that does not begin with {PREFIX}")
+    return {name: str(text) for name, text in value.items()}
+
+
+def pull(value: str) -> Pull:
+    """Check when an image is pulled."""
+    for choice in get_args(Pull):
+        if value == choice:
+            return choice  # type: ignore[no-any-return]
+    raise _bad("pull", value, '"missing", "always" or "never"')
+
+
+def seconds(name: str, value: object) -> float:
+    """Check a time limit in seconds."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
+        return float(value)
+    raise _bad(name, value, "a positive number of seconds")
+
+
+def at_least(name: str, value: object, least: int) -> int:
+    """Check a whole number against its lower bound."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        return value
+    raise _bad(name, value, f"a whole number, at least {least}")
+
+
+def _bad(name: str, value: object, allowed: str) -> ConfigError:
+    return ConfigError(
+        f"The setting {name} has the value {value!r}, which can't be used. Allowed: {allowed}.",
+        f"correct {name} in the kernel's kernel.json, in jupyter_config.py "
+        f"(c.TfgpuProvisioner.{name}) or on the command line.",
+    )

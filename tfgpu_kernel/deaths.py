@@ -1,0 +1,79 @@
+"""Why a kernel ended: from exit code, engine's flags and last lines to a sentence and a remedy."""
+
+from __future__ import annotations
+
+import signal
+from typing import Final
+
+from . import boot
+from .engine.base import Exit
+from .errors import ImageUnusable, KernelDied, RunFolderNotShared, TfgpuError
+
+_SIGNALLED: Final = 128
+"""A process ended by signal N is reported as exit code 128 + N (the convention of shells and init)."""
+_NOT_EXECUTABLE: Final = 126
+_NOT_FOUND: Final = 127
+_PYTHON_NO_SCRIPT: Final = 2
+
+
+def explain(end: Exit, log: str, *, image: str, memory: int | None) -> TfgpuError:
+    """Return the account of a kernel's end.
+
+    :param log: the last lines that the container printed.
+    :param image: the image's name, for the sentence.
+    :param memory: the kernel's limit in bytes, or None.
+    """
+    if end.code in {boot.NO_RUN_FOLDER, boot.NO_FOLDER} or (
+        end.code == _PYTHON_NO_SCRIPT and "can't open file '/tfgpu/run/" in log
+    ):
+        return RunFolderNotShared(
+            "The container started, but does not see the folder that this server shares with it: the engine "
+            "runs on another machine, in a virtual machine, in a sandbox, or has another user's rights.",
+            "use an engine of this machine that was installed from your distribution's or Docker's own "
+            "packages.",
+            log,
+        )
+    if end.code == boot.NO_IPYKERNEL:
+        return ImageUnusable(
+            f"The image {image} has a Python without ipykernel, and was started all the same.",
+            "restart the kernel; the image will be completed first.",
+            log,
+        )
+    if end.code in {_NOT_EXECUTABLE, _NOT_FOUND}:
+        return ImageUnusable(
+            f"The image {image} has no Python that could be started.",
+            "choose an image with Python 3, such as tensorflow/tensorflow:2.17.0-gpu.",
+            log or end.error,
+        )
+    return KernelDied(*_story(end, memory), log or end.error)
+
+
+def _story(end: Exit, memory: int | None) -> tuple[str, str]:
+    """Return what happened and what to do, for a kernel that had begun to run."""
+    limit = f" (limit {memory / 2**30:.1f} GiB)" if memory else ""
+    if end.error:
+        return f"The kernel ended: {end.error}.", "restart the kernel."
+    # The engine's flag is set when only a child was killed, too; then the kernel's own code isn't 137.
+    if end.oom_killed and end.code == _SIGNALLED + signal.SIGKILL:
+        return (
+            f"The kernel ran out of memory{limit} and was ended by the system.",
+            "use smaller batches or less data at once, or give the kernel more (memory).",
+        )
+    if end.code > _SIGNALLED:
+        name = _signal_name(end.code - _SIGNALLED)
+        return (
+            f"The kernel was ended by signal {end.code - _SIGNALLED} ({name}).",
+            "read the last lines below; SIGSEGV and SIGABRT come from native code such as TensorFlow, "
+            "SIGKILL from outside the container.",
+        )
+    return (
+        f"The kernel ended by itself with exit code {end.code}.",
+        "read the last lines that it printed, below, and restart it.",
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"

@@ -1,0 +1,77 @@
+"""Long answers of an engine, such as a pull, brought to the event loop item by item.
+
+Each stream has a thread and a client of its own. Leaving the iteration shuts its socket down: the engine
+cancels a pull or a build whose client goes away, and the thread ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeVar
+
+import docker
+import requests
+from docker.errors import DockerException
+from docker.types import CancellableStream
+
+from .translate import translated
+
+Item = TypeVar("Item")
+
+
+async def pumped(
+    new_client: Callable[[], docker.APIClient],
+    begin: Callable[[docker.APIClient], Iterator[Item]],
+    address: str,
+) -> AsyncIterator[Item]:
+    """Yield the items of a blocking stream; its errors come out as ours."""
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+    responses: list[requests.Response] = []
+    left = threading.Event()
+
+    def tell(kind: str, value: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            loop.call_soon_threadsafe(queue.put_nowait, (kind, value))
+
+    def note(response: requests.Response, *_: Any, **__: Any) -> None:
+        responses.append(response)
+        if left.is_set():
+            _shut(response)
+
+    def run() -> None:
+        try:
+            with new_client() as client:
+                client.timeout = None  # the caller has the time limit, and can leave at any moment
+                client.hooks["response"].append(note)
+                for item in begin(client):
+                    if left.is_set():
+                        return
+                    tell("item", item)
+            tell("end", None)
+        except (DockerException, requests.RequestException, OSError, ValueError) as error:
+            tell("error", error)
+
+    thread = threading.Thread(target=run, name="tfgpu-stream", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = await queue.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise translated(value, address) from value
+            yield value
+    finally:
+        left.set()
+        for response in tuple(responses):
+            _shut(response)
+
+
+def _shut(response: requests.Response) -> None:
+    """End a response that another thread is reading."""
+    with contextlib.suppress(OSError, AttributeError):
+        CancellableStream(None, response).close()

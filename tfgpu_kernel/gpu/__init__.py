@@ -1,0 +1,1 @@
+"""The only door to NVML, and how a container is asked for with GPUs."""

@@ -1,0 +1,127 @@
+"""What runs inside an image's container as root: look at the image, or install packages into it.
+
+Standard library only; understood by Python 2.7 and 3.6, so that an old image can say what it is.
+``python inside.py probe`` prints one line of JSON; ``python inside.py install SPEC`` installs.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# Annotations are a syntax error in Python 2.
+
+import glob
+import json
+import os
+import platform
+import subprocess
+import sys
+
+MARK = "tfgpu-probe:"
+
+
+def probe():
+    """Return what there is to know of this image, as plain data."""
+    packages = installed(sys.path)
+    return {
+        "python": list(sys.version_info[:3]),
+        "executable": sys.executable,
+        "libc": " ".join(platform.libc_ver()).strip() or ("musl" if glob.glob("/lib/ld-musl-*") else ""),
+        "machine": platform.machine(),
+        "packages": packages,
+        "cuda": os.environ.get("CUDA_VERSION", "") or first(packages, "nvidia-cuda-runtime"),
+        "cudnn": cudnn_version() or first(packages, "nvidia-cudnn"),
+        "apt": os.path.exists("/usr/bin/apt-get"),
+        "root_only": root_only(),
+        "passwd": text_of("/etc/passwd"),
+        "group": text_of("/etc/group"),
+    }
+
+
+def installed(folders):
+    """Return name -> version of the packages that Python finds, the first on the path first."""
+    found = {}
+    for folder in folders:
+        for path in sorted(glob.glob(os.path.join(folder or ".", "*.*-info"))):
+            if os.path.isdir(path):
+                named = [os.path.join(path, name) for name in ("METADATA", "PKG-INFO")]
+            else:
+                named = [path]
+            for file in named:
+                fields = {}
+                for line in text_of(file).splitlines():
+                    key, _, value = line.partition(":")
+                    if not line.strip():
+                        break
+                    fields.setdefault(key, value.strip())
+                if "Name" in fields and "Version" in fields:
+                    name = fields["Name"].lower().replace("_", "-").replace(".", "-")
+                    found.setdefault(name, fields["Version"])
+                    break
+    return found
+
+
+def cudnn_version():
+    """Return the version of the cuDNN that is a system library, from its file name."""
+    for path in sorted(
+        glob.glob("/usr/lib/*/libcudnn.so.*.*") + glob.glob("/usr/local/cuda*/lib64/libcudnn.so.*.*")
+    ):
+        return path.partition(".so.")[2]
+    return ""
+
+
+def first(packages, prefix):
+    """Return the version of the first package whose name begins so."""
+    return next((packages[name] for name in sorted(packages) if name.startswith(prefix)), "")
+
+
+def root_only():
+    """Return the folder on the way to the interpreter or its library that only root may enter, or ''."""
+    for path in (os.path.realpath(sys.executable), os.path.realpath(os.__file__)):
+        while path != os.path.dirname(path):
+            if not os.stat(path).st_mode & (0o001 if os.path.isdir(path) else 0o004):
+                return path
+            path = os.path.dirname(path)
+    return ""
+
+
+def text_of(path):
+    """Return a file's text, or nothing where it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def install(spec):
+    """Install what the spec (see ``install.py``) asks for; pip's words go to standard output."""
+    os.umask(0o022)
+    python = sys.executable
+    env = dict(os.environ, **spec["env"])
+    if spec["venv"]:
+        subprocess.check_call([python, "-m", "venv", spec["venv"]])
+        python = os.path.join(spec["venv"], "bin", "python3")
+    if spec["new_pip"]:
+        # An own copy beside the image's: the image keeps the pip it has.
+        folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pip")
+        run([python, "-m", "pip", "install", "--quiet", "--target", folder, spec["new_pip"]], env)
+        env["PYTHONPATH"] = folder
+    run([python, "-m", "pip", "install", "--progress-bar", "off"] + spec["arguments"], env)
+    env.pop("PYTHONPATH", None)
+    if spec["venv"]:
+        run([python, "-m", "pip", "check"], env)
+    run([python, os.path.abspath(__file__), "probe"], env)
+
+
+def run(command, env):
+    """Run a command; end with its exit code where it fails."""
+    sys.stdout.flush()
+    code = subprocess.call(command, env=env)
+    if code:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "probe":
+        print(MARK + json.dumps(probe()))
+    else:
+        with open(sys.argv[2]) as given:
+            install(json.load(given))

@@ -1,0 +1,237 @@
+"""The flow: from a kernel's settings to a container with a kernel that answers.
+
+:func:`launch` reads from top to bottom as it happens. Whatever goes wrong, or when it is cancelled, it
+removes what it made and raises an error that says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+import logging
+import os
+import pwd
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from . import container, deaths, gpus, identity, mounts, ready
+from .config import KernelConfig
+from .connection import Connection
+from .engine.base import Engine, EngineInfo, Exit
+from .errors import EngineUnsuitable, KernelNotReady
+from .gpu.request import GpuRequest
+from .identity import Identity
+from .image.ensure import ensure
+from .image.ready import ReadyImage
+from .labels import KernelLabels
+from .mounts import Mounts
+from .owner import Owner
+from .progress import Report, Step
+from .runfolder import KernelState, RunFolder, cache_folder
+
+log = logging.getLogger(__name__)
+
+LOG_LINES: Final = 30
+"""How much of a dead container's log is shown with the error."""
+_STARTS_AT_ONCE: Final = 2 * (os.cpu_count() or 1)
+"""CPU at the start is what breaks first under load; beyond this starts only slow each other down."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be launched, apart from the kernel's settings."""
+
+    kernel_id: str
+    kernel_name: str
+    cwd: str
+    workspace: str
+    env: Mapping[str, str]
+    notebook: str = ""
+    run: RunFolder | None = None
+    """The run folder of the kernel that this one follows (a restart), or None."""
+    connection: Connection | None = None
+    """The connection of the kernel that this one follows; clients keep their channels."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that answers."""
+
+    container: str
+    """The container's id."""
+    end: Future[Exit]
+    """Gets the container's end when it comes; belongs to no event loop."""
+    connection: Connection
+    run: RunFolder
+    identity: Identity
+    image: ReadyImage
+    mounts: Mounts
+    gpu: GpuRequest
+    seconds: float
+    """From the request to the first answer."""
+
+
+async def launch(request: Request, config: KernelConfig, engine: Engine, report: Report) -> Kernel:
+    """Start a kernel in a container and wait until it answers.
+
+    :raises TfgpuError: whatever goes wrong; nothing is left behind.
+    """
+    began = time.monotonic()
+    report(Step("engine", "Asking the Docker engine"))
+    info = await engine.info()
+    check_engine(info)
+    who = identity.identify(config.user, request.workspace, info, excluded_groups(engine))
+    cache = await asyncio.to_thread(prepare_cache, who)
+    gpu = await gpus.choose(config, info, report)
+    image = await ensure(config.image, engine, config, report)
+    run = request.run or await asyncio.to_thread(RunFolder.create, who.host_uid, who.host_gid)
+    made = ""
+    try:
+        planned = plan_mounts(request, config, engine, run, cache)
+        connection = request.connection or Connection(str(run.io))
+        await asyncio.to_thread(
+            run.prepare, connection, boot_source(), who.host_uid, who.host_gid
+        )
+        plan = container.Plan(
+            config=config,
+            image=image.record.id,
+            python=image.python,
+            identity=who,
+            mounts=planned,
+            empty_file=str(run.empty),
+            cwd=planned.inside(request.cwd) or request.cwd,
+            env=inside_env(request, planned),
+            gpu=gpu,
+            labels=KernelLabels(
+                uid=os.geteuid(),
+                owner=str(Owner.current()),
+                run=str(run.path),
+                image=config.image,
+                config=config.fingerprint(),
+                gpus=gpu.uuids,
+            ),
+        )
+        report(Step("creating", f"Creating the container from {config.image}"))
+        made = await engine.create(container.create_args(plan, info), f"tfgpu-{run.path.name}")
+        await engine.put_archive(made, "/", identity.archive(who, image.passwd, image.group))
+        end = engine.watch(made)
+        report(Step("starting", "Starting the kernel"))
+        await engine.start(made)
+        await first_answer(connection, end, config, engine, made)
+    except BaseException:
+        await asyncio.shield(undo(engine, made, run, keep_folder=request.run is not None))
+        raise
+    run.write_state(
+        KernelState(
+            request.kernel_id, request.kernel_name, request.notebook, "running", made, time.time()
+        )
+    )
+    seconds = time.monotonic() - began
+    report(Step("ready", f"Ready after {seconds:.1f} s"))
+    return Kernel(made, end, connection, run, who, image, planned, gpu, seconds)
+
+
+def check_engine(info: EngineInfo) -> None:
+    """Refuse an engine that can't run our containers.
+
+    :raises EngineUnsuitable: when it runs Windows containers.
+    """
+    if info.os_type not in {"linux", ""}:
+        raise EngineUnsuitable(
+            f"This engine runs {info.os_type} containers; TensorFlow's images are for Linux.",
+            "switch Docker Desktop to Linux containers.",
+        )
+
+
+def excluded_groups(engine: Engine) -> tuple[int, ...]:
+    """Return the group that may use the engine's socket; a kernel is no member of it."""
+    try:
+        return (os.stat(engine.address.partition("://")[2]).st_gid,) if engine.is_local else ()
+    except OSError:
+        return ()
+
+
+def prepare_cache(who: Identity) -> Path:
+    """Make the folders that outlive the kernel, for the kernel's user, and return their parent."""
+    cache = cache_folder(who.host_uid)
+    for folder in (cache, *(cache / name for name in identity.KEPT_FOLDERS)):
+        if not folder.is_dir():
+            folder.mkdir(parents=True, mode=0o700)
+            if who.host_uid != os.geteuid():
+                os.chown(folder, who.host_uid, who.host_gid)
+    return cache
+
+
+def plan_mounts(
+    request: Request, config: KernelConfig, engine: Engine, run: RunFolder, cache: Path
+) -> Mounts:
+    """Judge the mounts; the kernel's home folders are those of the server's and the kernel's user."""
+    homes = {os.path.expanduser("~"), *(entry.pw_dir for entry in pwd.getpwall() if entry.pw_dir != "/")}
+    roots = config.mount_roots or (os.path.expanduser("~"), request.workspace)
+    return mounts.plan(
+        workspace=config.workspace or request.workspace,
+        cwd=request.cwd,
+        run_io=run.io,
+        cache=cache,
+        further=config.mounts,
+        roots=roots,
+        homes=homes,
+        sockets=(engine.address.partition("://")[2],) if engine.is_local else (),
+    )
+
+
+def inside_env(request: Request, planned: Mounts) -> dict[str, str]:
+    """Return the caller's environment with the notebook's path as the container has it."""
+    env = dict(request.env)
+    notebook = env.get("JPY_SESSION_NAME")
+    if notebook and notebook.startswith("/"):
+        env["JPY_SESSION_NAME"] = planned.inside(notebook) or notebook
+    return env
+
+
+def boot_source() -> str:
+    """Return the program that runs inside the container."""
+    return (importlib.resources.files(__package__) / "boot.py").read_text()
+
+
+async def first_answer(
+    connection: Connection, end: Future[Exit], config: KernelConfig, engine: Engine, made: str
+) -> None:
+    """Wait for the kernel's first answer; translate its absence.
+
+    :raises KernelDied: and its kin, when the container ends first.
+    :raises KernelNotReady: when the launch's time is over first.
+    """
+    try:
+        await ready.first_answer(connection, end, config.launch_timeout)
+    except ready.Ended as error:
+        text = await engine.logs(made, LOG_LINES)
+        raise deaths.explain(error.end, text, image=config.image, memory=config.memory) from None
+    except TimeoutError:
+        text = await engine.logs(made, LOG_LINES)
+        shared = any(os.path.exists(socket) for socket in connection.sockets)
+        raise KernelNotReady(
+            f"The container runs, but its kernel gave no answer within {config.launch_timeout:g} s"
+            + ("." if shared else ", and its sockets don't appear here: the engine may run in a virtual "
+               "machine (Docker Desktop), which can't pass sockets on."),
+            "try again when the machine is less busy, or raise launch_timeout."
+            if shared
+            else "use an engine that runs on this machine itself.",
+            text,
+        ) from None  # fmt: skip
+
+
+async def undo(engine: Engine, made: str, run: RunFolder, *, keep_folder: bool) -> None:
+    """Remove what a launch made before it failed."""
+    if made:
+        engine.unwatch(made)
+        try:
+            await engine.remove(made)
+        except Exception:  # the launch's own error is what the user must see
+            log.exception("A container of a failed launch stays behind; jupyter tfgpu prune removes it")
+    if not keep_folder:
+        await asyncio.to_thread(run.remove)

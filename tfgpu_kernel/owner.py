@@ -1,0 +1,70 @@
+"""Which process a container belongs to, and whether that process still lives.
+
+A process is named by boot, pid namespace, pid and start time, so that a pid used again, a reboot, or a
+server in another container is never mistaken for the owner.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process of this machine, told apart from every other there ever was."""
+
+    boot: str
+    namespace: int
+    pid: int
+    started: int
+    """Clock ticks from boot to the start of the process (field 22 of /proc/PID/stat, see proc(5))."""
+
+    @classmethod
+    def current(cls) -> Owner:
+        """Return the running process."""
+        pid = os.getpid()
+        started = _started(pid)
+        assert started is not None, "a running process has an entry in /proc"
+        return cls(_boot(), _namespace(), pid, started)
+
+    @classmethod
+    def parse(cls, text: str) -> Owner | None:
+        """Read what ``str(owner)`` wrote; None where it is something else."""
+        try:
+            boot, namespace, pid, started = text.split("/")
+            return cls(boot, int(namespace), int(pid), int(started))
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return f"{self.boot}/{self.namespace}/{self.pid}/{self.started}"
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process lives. One in another pid namespace can't be seen, so counts as alive."""
+        if self.boot != _boot():
+            return False
+        if self.namespace != _namespace():
+            return True
+        return _started(self.pid) == self.started
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
+def _started(pid: int) -> int | None:
+    """Return the start time of a process, or None where there is no such process, or only its zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name in parentheses may hold blanks and parentheses; after it the state is field 3.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[19])

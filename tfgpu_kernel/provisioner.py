@@ -1,0 +1,409 @@
+"""The lifecycle that jupyter_client drives, translated to containers; it decides nothing by itself.
+
+jupyter_client's synchronous manager runs each call in whatever event loop is at hand, so nothing here
+belongs to a loop: the end of a container is a future of the engine's own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from concurrent.futures import Future
+from typing import Any, Final
+
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.provisioning import KernelProvisionerBase
+from traitlets import Bool, Dict, Float, Int, List, Unicode, Union
+
+from . import launches, obituaries, sweep
+from .config import DEFAULT_IMAGE, KernelConfig, parse
+from .deaths import explain
+from .engine import find
+from .engine.base import Engine, Exit
+from .engine.events import outcome
+from .errors import ContainerGone, TfgpuError
+from .launch import LOG_LINES, Kernel, Request, launch
+from .launches import Launch
+from .progress import Step
+from .runfolder import RunFolder
+
+STOP_SECONDS: Final = 10.0
+"""What a kernel gets for a graceful end: TensorFlow needs about 1 s, a busy machine several times that."""
+
+
+class TfgpuProvisioner(KernelProvisionerBase):
+    """Runs a kernel in a TensorFlow container on the machine's GPU.
+
+    Settings come from kernel.json (``metadata.kernel_provisioner.config``), from ``jupyter_*_config.py``
+    (``c.TfgpuProvisioner.…``) and from the command line; kernel.json's win.
+    """
+
+    image = Unicode(
+        DEFAULT_IMAGE,
+        config=True,
+        help="Image to run: any reference, digest or local image with Python 3. Completed with ipykernel "
+        "where it lacks that.",
+    )
+    gpus = Union(
+        [Int(), Unicode(), List(Unicode())],
+        default_value=1,
+        config=True,
+        help='GPUs to lend: a count, "all", "none", or a list of indices and UUIDs. One by default, so that '
+        "on a machine with eight a notebook takes one.",
+    )
+    gpu_required = Bool(
+        True,
+        config=True,
+        help="Refuse to start where no GPU is usable, and say why. False runs on the CPU instead, and says "
+        "so; true by default, since a silent CPU run costs hours.",
+    )
+    packages = List(
+        Unicode(),
+        config=True,
+        help="Further Python packages for the kernel (PEP 508, such as seaborn or pandas>=2); they become a "
+        "layer of their own, and leave the image's packages at their versions.",
+    )
+    workspace = Unicode(
+        "",
+        config=True,
+        help="Folder that is mounted at its own path, read-write. By default the server's root folder, or "
+        "without a server the kernel's working directory.",
+    )
+    mounts = List(
+        Union([Unicode(), Dict()]),
+        config=True,
+        help='Further folders: "SOURCE", "SOURCE:TARGET" or "SOURCE:TARGET:rw"; read-only unless rw.',
+    )
+    mount_roots = List(
+        Unicode(),
+        config=True,
+        help="Folders that further mounts must lie in. By default the home folder and the workspace.",
+    )
+    env = Dict(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        config=True,
+        help="Environment variables for the kernel. The server's own never get in, save those that are "
+        "named in kernel.json's env, here, or by the caller.",
+    )
+    network = Unicode(
+        "bridge",
+        config=True,
+        help='Network of the container: "bridge" (default; downloads work), "none" (strict), or the name of '
+        "one of Docker's networks. The kernel's own traffic never needs it.",
+    )
+    memory = Union(
+        [Unicode(), Int()],
+        default_value="",
+        config=True,
+        help="Limit of main memory, such as 8g; none by default. Beyond it the kernel ends, and says so.",
+    )
+    cpus = Union(
+        [Float(), Unicode()],
+        default_value=0.0,
+        config=True,
+        help="Limit of processors, such as 1.5; 0 (default) for none.",
+    )
+    shm_size = Union(
+        [Unicode(), Int()],
+        default_value="2g",
+        config=True,
+        help="Size of /dev/shm; 2g by default, since Docker's 64m kills data loaders with SIGBUS.",
+    )
+    pids_limit = Int(
+        4096,
+        config=True,
+        help="Most processes and threads of a kernel; TensorFlow starts some hundreds on big machines.",
+    )
+    user = Unicode(
+        "",
+        config=True,
+        help="UID or UID:GID to run as. By default the server's user, or the workspace's owner where the "
+        "server is root.",
+    )
+    labels = Dict(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        config=True,
+        help="Further labels for the container.",
+    )
+    pull = Unicode(
+        "missing",
+        config=True,
+        help='When to pull the image: "missing" (default), "always" or "never".',
+    )
+    pull_timeout = Float(
+        KernelConfig.pull_timeout,
+        config=True,
+        help="Seconds a pull may take, apart from the launch; an hour by default, for 7 GB on a slow line.",
+    )
+    launch_timeout = Float(
+        KernelConfig.launch_timeout,
+        config=True,
+        help="Seconds from the start of the container to the kernel's first answer.",
+    )
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.connection_info: KernelConnectionInfo = {}  # the base class shares one among all kernels
+        self._engine: Engine | None = None
+        self._kernel: Kernel | None = None
+        self._run: RunFolder | None = None
+        self._active = False
+        self._asked_to_end = False
+        self._restarting = False
+        self._failure: TfgpuError | None = None
+        self._report: TfgpuError | None = None
+
+    # -- what jupyter_client asks ---------------------------------------------------------------------
+
+    @property
+    def has_process(self) -> bool:
+        """Whether there is a kernel to speak of; stays true for one that died by itself until cleanup."""
+        return self._active
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        """Judge the settings before anything is started, and prepare the environment."""
+        kwargs = await super().pre_launch(**kwargs)
+        kwargs["cmd"] = []  # what runs in the container is not the host's business
+        return kwargs
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """Start the kernel and wait until it answers.
+
+        After a failed automatic restart it doesn't raise, since the restarter would be stuck for ever;
+        the kernel then counts as dead, and the restarter gives up by its own rules.
+
+        :raises TfgpuError: with what happened and what to do.
+        """
+        entry = Launch(
+            self.kernel_id,
+            getattr(self.parent, "kernel_name", ""),
+            kwargs.get("env", {}).get("JPY_SESSION_NAME", ""),
+            restart=self._kernel is not None,
+        )
+        automatic = self._restarting and not self._asked_to_end
+        if automatic and self._failure is not None:
+            return self._stay_dead(self._failure)
+        launches.enter(entry)
+        try:
+            kernel = await self._launch(entry, kwargs)
+        except asyncio.CancelledError:
+            cancelled = TfgpuError(
+                "The start of the kernel was cancelled.", "start it again when you want it."
+            )
+            launches.leave(entry, Step("cancelled", "Cancelled"), cancelled)
+            self._forget_start()
+            await self._remove_run_folder()
+            raise cancelled from None
+        except TfgpuError as error:
+            launches.leave(entry, Step("failed", error.message), error)
+            self.log.error("Kernel %s did not start: %s", self.kernel_id, error)
+            if automatic and self._kernel is not None:
+                return self._stay_dead(error)
+            self._forget_start()
+            await self._remove_run_folder()
+            raise
+        launches.leave(entry, Step("ready", f"Ready after {kernel.seconds:.1f} s"))
+        self._kernel, self._run = kernel, kernel.run
+        self._active, self._asked_to_end, self._restarting = True, False, False
+        self._failure = self._report = None
+        self.connection_info = kernel.connection.host_info()
+        return self.connection_info
+
+    async def poll(self) -> int | None:
+        """Return None while the kernel lives, else its exit code; answered from memory."""
+        if not self._active or self._kernel is None:
+            return 0
+        end = self._kernel.end
+        if not end.done() or end.cancelled():
+            return None
+        if self._report is None and not self._asked_to_end:
+            await self._tell_death(end.result())
+        return end.result().code
+
+    async def wait(self) -> int | None:
+        """Wait for the end of the kernel's container."""
+        if not self._active or self._kernel is None:
+            return 0
+        end = await outcome(self._kernel.end)
+        self._active = False
+        return end.code
+
+    async def send_signal(self, signum: int) -> None:
+        """Send a signal to the kernel; init passes it on."""
+        if signum == 0 or self._kernel is None or self._kernel.end.done():
+            return
+        try:
+            await self._need_engine().signal(self._kernel.container, signum)
+        except ContainerGone:
+            self.log.warning("Kernel %s is gone already", self.kernel_id)
+
+    async def kill(self, restart: bool = False) -> None:
+        """End the kernel at once."""
+        await self._end(signal.SIGKILL)
+
+    async def terminate(self, restart: bool = False) -> None:
+        """Ask the kernel's process to end."""
+        await self._end(signal.SIGTERM)
+
+    async def shutdown_requested(self, restart: bool = False) -> None:
+        """Note that the kernel's coming end is wanted."""
+        self._asked_to_end = True
+
+    async def cleanup(self, restart: bool = False) -> None:
+        """Remove the container, and with the last one the run folder."""
+        self._restarting = restart
+        if self._kernel is not None:
+            engine = self._need_engine()
+            engine.unwatch(self._kernel.container)
+            try:
+                await engine.remove(self._kernel.container)
+            except TfgpuError as error:
+                self.log.warning(
+                    "The container of kernel %s stays for now, jupyter tfgpu prune removes it: %s",
+                    self.kernel_id,
+                    error,
+                )
+        self._active = False
+        if not restart:
+            await self._remove_run_folder()
+            self._kernel = None
+
+    def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
+        """Return how long a graceful end may take; jupyter_client halves it before TERM and before KILL."""
+        return max(recommended, STOP_SECONDS)
+
+    def get_stable_start_time(self, recommended: float = 10.0) -> float:
+        """Return how long a start may take: launch_kernel itself waits, so nothing is added."""
+        return recommended
+
+    def resolve_path(self, path: str) -> str | None:
+        """Return the host's path for one that the kernel named; None where the host hasn't it."""
+        kernel = self._kernel
+        if kernel is None:
+            return None
+        if path.startswith("~"):
+            return None  # the kernel's home ends with it, and isn't the user's
+        return kernel.mounts.outside(os.path.join(self._cwd, path))
+
+    async def get_provisioner_info(self) -> dict[str, Any]:
+        """Return what identifies the kernel, for whoever keeps it."""
+        info = await super().get_provisioner_info()
+        if self._kernel is not None:
+            info |= {"container": self._kernel.container, "run": str(self._kernel.run.path)}
+        return info
+
+    # -- what that takes ------------------------------------------------------------------------------
+
+    _cwd = "/"
+
+    async def _launch(self, entry: Launch, kwargs: dict[str, Any]) -> Kernel:
+        config = self.settings()
+        self._cwd = os.path.abspath(kwargs.get("cwd") or os.getcwd())
+        self._engine = find.engine()
+        await sweep.once(self._engine, self.log)
+        request = Request(
+            kernel_id=self.kernel_id,
+            kernel_name=entry.kernel_name,
+            cwd=self._cwd,
+            workspace=config.workspace or self._root_folder() or self._cwd,
+            env=self._added_env(kwargs.get("env", {})),
+            notebook=entry.notebook,
+            run=self._run,
+            connection=self._kernel.connection if self._kernel else None,
+        )
+
+        def report(step: Step) -> None:
+            self.log.info("Kernel %s: %s", self.kernel_id, step.text)
+            launches.advance(entry, step)
+
+        return await launch(request, config, self._engine, report)
+
+    def settings(self) -> KernelConfig:
+        """Return the traits as one frozen record.
+
+        :raises ConfigError: at the first value that can't be used.
+        """
+        own = self.class_own_traits(config=True)
+        return parse({name: getattr(self, name) for name in own})
+
+    def _root_folder(self) -> str:
+        """Return the server's root folder; empty where there is no server (nbclient, papermill)."""
+        return str(getattr(getattr(self.parent, "parent", None), "root_dir", "") or "")
+
+    def _added_env(self, env: dict[str, str]) -> dict[str, str]:
+        """Return what the caller and kernel.json add to the server's environment; the rest stays out."""
+        named = set(self.kernel_spec.env if self.kernel_spec else ())
+        return {
+            name: text
+            for name, text in env.items()
+            if (name in named or os.environ.get(name) != text) and name != "JPY_PARENT_PID"
+        }
+
+    def _need_engine(self) -> Engine:
+        if self._engine is None:
+            self._engine = find.engine()
+        return self._engine
+
+    async def _end(self, signum: signal.Signals) -> None:
+        self._asked_to_end = True
+        await self.send_signal(signum)
+
+    async def _tell_death(self, end: Exit) -> None:
+        """Find out why the kernel died, and say so in the log and in the state file."""
+        assert self._kernel is not None
+        config = self.settings()
+        try:
+            text = await self._need_engine().logs(self._kernel.container, LOG_LINES)
+        except TfgpuError:
+            text = ""
+        self._report = explain(end, text, image=config.image, memory=config.memory)
+        self.log.error("Kernel %s died. %s", self.kernel_id, self._report)
+        await asyncio.to_thread(
+            self._kernel.run.change_state,
+            state="ended",
+            ended=time.time(),
+            death=self._report.message,
+        )
+        state = self._kernel.run.state()
+        obituaries.publish(
+            obituaries.Obituary(
+                self.kernel_id,
+                state.kernel_name if state else "",
+                state.notebook if state else "",
+                self._report,
+            )
+        )
+
+    def _stay_dead(self, failure: TfgpuError) -> KernelConnectionInfo:
+        """Pretend a start whose kernel is dead already, so that the restarter goes on to give up."""
+        assert self._kernel is not None
+        self._failure = failure
+        dead: Future[Exit] = Future()
+        dead.set_result(Exit(1, error=failure.message))
+        self._kernel = Kernel(**{**vars(self._kernel), "end": dead})
+        self._active, self._report = True, failure
+        return self.connection_info
+
+    def _forget_start(self) -> None:
+        """Undo what jupyter_client leaves of a start that raised: it calls no cleanup then.
+
+        The connection file with its key would stay, and the kernel's id would stay among the pending
+        ones, which hangs the server's end while another kernel lives.
+        """
+        self._active = False
+        manager = self.parent
+        if manager is None:
+            return
+        manager.cleanup_connection_file()
+        pending = getattr(getattr(manager, "parent", None), "_pending_kernels", None)
+        if pending is not None:
+            pending.pop(self.kernel_id, None)
+
+    async def _remove_run_folder(self) -> None:
+        if self._run is not None:
+            run, self._run = self._run, None
+            await asyncio.to_thread(run.remove)

@@ -1,0 +1,199 @@
+"""A kernel's folder on the host: what it shares with its container, and what only the server reads.
+
+    <root>/<name>/state.json   who runs here now; only the server writes and reads it
+    <root>/<name>/owner        the process that made the folder
+    <root>/<name>/empty        an empty file that covers files the kernel must not see
+    <root>/<name>/io/          mounted into the container: connection file, sockets, boot.py
+
+The kernel may do in ``io`` what it likes, so the server, which may be root, never opens a file there by
+name for writing: it writes beside and renames, which replaces a symlink instead of following it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from jupyter_core.paths import jupyter_runtime_dir
+from platformdirs import user_cache_path
+
+from .connection import CONNECTION_FILE, Connection, fits
+from .errors import NoSpace, TfgpuError
+from .owner import Owner
+
+BOOT_FILE: Final = "boot.py"
+_STATE: Final = "state.json"
+_EMPTY: Final = "empty"
+_OWNER: Final = "owner"
+_IO: Final = "io"
+
+State = Literal["starting", "running", "ended"]
+
+
+@dataclass(frozen=True)
+class KernelState:
+    """What changes in a kernel's life. Times in seconds since the epoch."""
+
+    kernel_id: str
+    kernel_name: str
+    notebook: str
+    state: State
+    container: str
+    started: float
+    ended: float | None = None
+    death: str = ""
+    """Why the kernel ended, where it was not asked to."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One kernel's folder; it outlives restarts, so that clients keep their sockets' paths."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, uid: int, gid: int) -> RunFolder:
+        """Make a new folder for a kernel that runs as ``uid:gid``.
+
+        :raises NoSpace: when the disk is full.
+        """
+        root = _root_for_new()
+        folder = cls(root / secrets.token_hex(6))
+        try:
+            folder.path.mkdir(mode=0o700)
+            (folder.path / _OWNER).write_text(str(Owner.current()))
+            folder.io.mkdir(mode=0o700)
+            folder.empty.touch(mode=0o444)
+            if uid != os.geteuid():
+                os.chown(folder.io, uid, gid)
+        except OSError as error:
+            raise _disk(error, folder.path) from error
+        return folder
+
+    @property
+    def io(self) -> Path:
+        """The part that is mounted into the container."""
+        return self.path / _IO
+
+    @property
+    def empty(self) -> Path:
+        """An empty, read-only file."""
+        return self.path / _EMPTY
+
+    def share(self, name: str, text: str, uid: int, gid: int) -> None:
+        """Put a file into the container's part, readable by the kernel's user alone.
+
+        :raises NoSpace: when the disk is full.
+        """
+        beside = self.path / f"{name}.{secrets.token_hex(4)}"
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+                if uid != os.geteuid():
+                    os.fchown(file.fileno(), uid, gid)
+            beside.rename(self.io / name)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise _disk(error, self.path) from error
+
+    def prepare(self, connection: Connection, boot: str, uid: int, gid: int) -> None:
+        """Make the folder ready for a start: fresh connection file and boot.py, no old sockets."""
+        for socket in connection.sockets:
+            Path(socket).unlink(missing_ok=True)
+        self.share(CONNECTION_FILE, connection.container_file(), uid, gid)
+        self.share(BOOT_FILE, boot, uid, gid)
+
+    def write_state(self, state: KernelState) -> None:
+        """Replace the state file; a reader sees the old one or the new one, never half of it."""
+        beside = self.path / f"{_STATE}.{secrets.token_hex(4)}"
+        try:
+            beside.write_text(json.dumps(asdict(state)))
+            beside.rename(self.path / _STATE)
+        except FileNotFoundError:
+            return  # the folder was removed meanwhile: nothing is left to be told
+        except OSError as error:
+            raise _disk(error, self.path) from error
+
+    def change_state(self, **changes: object) -> None:
+        """Change some fields of the state file, if there is one."""
+        state = self.state()
+        if state is not None:
+            self.write_state(replace(state, **changes))  # type: ignore[arg-type]
+
+    def state(self) -> KernelState | None:
+        """Read the state file; None where there is none, or it is not one of ours."""
+        try:
+            return KernelState(**json.loads((self.path / _STATE).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def owner_alive(self) -> bool:
+        """Whether the process that made the folder lives."""
+        try:
+            owner = Owner.parse((self.path / _OWNER).read_text())
+        except OSError:
+            return False
+        return owner is not None and owner.alive
+
+    def remove(self) -> None:
+        """Remove the folder and all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def roots() -> tuple[Path, ...]:
+    """Return where run folders are made, the first that fits first.
+
+    Jupyter's runtime folder is the natural place; a long user name can make its path too long for a
+    socket, then a private folder in /tmp serves. Both are looked through when listing.
+    """
+    return (Path(jupyter_runtime_dir()) / "tfgpu", Path(f"/tmp/tfgpu-{os.geteuid()}"))  # noqa: S108
+
+
+def existing() -> Iterator[RunFolder]:
+    """Yield the run folders of this user."""
+    for root in roots():
+        if root.is_dir():
+            yield from (RunFolder(path) for path in sorted(root.iterdir()) if path.is_dir())
+
+
+def cache_folder(uid: int | None = None) -> Path:
+    """Return the folder of caches that outlive a kernel (data sets, CUDA's compiled code), per user.
+
+    A server that runs as root keeps one for each user that it starts kernels for.
+    """
+    base = Path(user_cache_path("tfgpu"))
+    return base if uid in {None, os.geteuid()} else base / f"uid-{uid}"
+
+
+def _root_for_new() -> Path:
+    for root in roots():
+        if fits(str(root / ("0" * 12) / _IO)):
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir(mode=0o700, exist_ok=True)
+            status = os.lstat(root)
+            # In /tmp anybody could have made it first; then its sockets would be theirs.
+            if status.st_uid == os.geteuid() and not os.path.islink(root):
+                if status.st_mode & 0o077:
+                    root.chmod(0o700)
+                return root
+    raise TfgpuError(
+        f"No private folder for the kernel's sockets could be made: {' and '.join(map(str, roots()))} "
+        "have paths that are too long for a socket, or belong to somebody else.",
+        "set JUPYTER_RUNTIME_DIR to a short path of your own, such as /run/user/"
+        f"{os.geteuid()}/jupyter, and start Jupyter again.",
+    )
+
+
+def _disk(error: OSError, path: Path) -> TfgpuError:
+    return NoSpace(
+        f"The kernel's run folder {path} could not be written: {error.strerror}.",
+        f"make room on the disk that holds {path.parent}, or set JUPYTER_RUNTIME_DIR to another one.",
+        str(error),
+    )

@@ -1,0 +1,104 @@
+"""Removing what nobody owns any more: containers and run folders of processes that are gone.
+
+A kernel that was running when its server died may be in the middle of a long training, so it is left
+alone for a grace period; one that never became ready is of use to nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from . import runfolder
+from .engine.base import ContainerRecord, Engine
+from .errors import TfgpuError
+from .labels import KIND, KIND_KERNEL, UID, KernelLabels
+from .owner import Owner
+from .runfolder import KernelState, RunFolder
+
+GRACE_SECONDS: Final = 24 * 3600.0
+"""How long a running kernel outlives its server before an automatic sweep takes it."""
+
+_swept: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A container whose owner is gone."""
+
+    container: ContainerRecord
+    run: RunFolder
+    state: KernelState | None
+
+
+async def orphans(engine: Engine) -> Sequence[Orphan]:
+    """Find this user's kernel containers whose owner is gone."""
+    found = await engine.list({KIND: KIND_KERNEL, UID: str(os.geteuid())})
+    result = []
+    for container in found:
+        labels = KernelLabels.from_docker(container.labels)
+        owner = Owner.parse(labels.owner) if labels else None
+        if labels is None or owner is None or labels.uid != os.geteuid() or owner.alive:
+            continue
+        run = RunFolder(Path(labels.run))
+        result.append(Orphan(container, run, await asyncio.to_thread(run.state)))
+    return result
+
+
+async def sweep(engine: Engine, *, grace: float) -> Sequence[Orphan]:
+    """Remove orphans, but spare running ones for ``grace`` seconds after they were first seen orphaned.
+
+    Return those that were removed. Run folders without a container go as well.
+    """
+    removed = []
+    for orphan in await orphans(engine):
+        if orphan.state is None or orphan.container.state != "running" or _overdue(orphan, grace):
+            await engine.remove(orphan.container.id)
+            await asyncio.to_thread(orphan.run.remove)
+            removed.append(orphan)
+    await remove_stale_folders(engine)
+    return removed
+
+
+async def remove_stale_folders(engine: Engine) -> None:
+    """Remove run folders that no container refers to and no living process made."""
+    found = await engine.list({KIND: KIND_KERNEL, UID: str(os.geteuid())})
+    used = {labels.run for record in found if (labels := KernelLabels.from_docker(record.labels))}
+    for folder in await asyncio.to_thread(lambda: list(runfolder.existing())):
+        if str(folder.path) not in used and not folder.owner_alive():
+            await asyncio.to_thread(folder.remove)
+
+
+async def once(engine: Engine, log: logging.Logger | logging.LoggerAdapter[Any]) -> None:
+    """Sweep before the first start of this process; a failure is told, and hinders nothing."""
+    if engine.address in _swept:
+        return
+    _swept.add(engine.address)
+    try:
+        removed = await sweep(engine, grace=GRACE_SECONDS)
+    except TfgpuError as error:
+        log.warning("Old kernels could not be looked for: %s", error)
+        return
+    for orphan in removed:
+        log.info("Removed the container %s of a server that is gone", orphan.container.name)
+
+
+def _overdue(orphan: Orphan, grace: float) -> bool:
+    """Whether an orphan's grace is over; the first sweep that sees one starts its clock."""
+    if grace <= 0:
+        return True
+    seen = orphan.run.path / "orphaned"
+    try:
+        return time.time() - seen.stat().st_mtime > grace
+    except FileNotFoundError:
+        try:
+            seen.touch()
+        except OSError:
+            return True  # no run folder, no sockets: nobody can reach that kernel again
+        return False
