@@ -116,7 +116,10 @@ def _ensure(name: str) -> str:
     recipe = RECIPES[name]
     tag = reference(name)
     digest = _fingerprint(name)
-    if _docker("image", "inspect", "-f", f'{{{{index .Config.Labels "{RECIPE}"}}}}', tag, check=False) == digest:
+    if (
+        _docker("image", "inspect", "-f", f'{{{{index .Config.Labels "{RECIPE}"}}}}', tag, check=False)
+        == digest
+    ):
         return tag
     home = _interpreter(recipe.python) if recipe.python else None
     print(f"making {tag}", file=sys.stderr, flush=True)
@@ -137,7 +140,9 @@ def _fingerprint(name: str) -> str:
 def _bootstrap(tag: str, changes: Sequence[str]) -> None:
     release = debian.host_release()
     if release is None or shutil.which("mmdebstrap") is None:
-        raise RecipeUnavailable("test images need Debian or Ubuntu with mmdebstrap: apt-get install mmdebstrap")
+        raise RecipeUnavailable(
+            "test images need Debian or Ubuntu with mmdebstrap: apt-get install mmdebstrap"
+        )
     with tempfile.TemporaryDirectory(prefix="tfgpu-base-") as folder:
         archive = os.path.join(folder, "root.tar")
         command = debian.command(release, debian.sources(release, release), BASE_PACKAGES, archive)
@@ -214,7 +219,7 @@ class _lock:
     def __enter__(self) -> None:
         folder = Path(__file__).parents[2] / ".cache"
         folder.mkdir(exist_ok=True)
-        self._file = open(folder / "test-images.lock", "w")  # noqa: SIM115 - closed on exit
+        self._file = open(folder / "test-images.lock", "w")
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def __exit__(self, *exception: object) -> None:

@@ -37,7 +37,7 @@ def probe():
 
 def installed(folders):
     """Return name -> version of the packages that Python finds, the first on the path first."""
-    found = {}
+    found = {}  # type: dict[str, str]
     for folder in folders:
         for path in sorted(glob.glob(os.path.join(folder or ".", "*.*-info"))):
             if os.path.isdir(path):
@@ -45,7 +45,7 @@ def installed(folders):
             else:
                 named = [path]
             for file in named:
-                fields = {}
+                fields = {}  # type: dict[str, str]
                 for line in text_of(file).splitlines():
                     key, _, value = line.partition(":")
                     if not line.strip():

@@ -38,7 +38,9 @@ _PYTHONS: Final = (
     "/usr/local/bin/python3",
     "/opt/conda/bin/python3",
 )
-_NO_PROGRAM: Final = re.compile(r"executable file not found|no such file or directory|not a directory", re.IGNORECASE)
+_NO_PROGRAM: Final = re.compile(
+    r"executable file not found|no such file or directory|not a directory", re.IGNORECASE
+)
 _TELLING: Final = re.compile(
     r"(?:Collecting|Downloading|Installing collected packages|Successfully installed).*"
 )
