@@ -364,7 +364,7 @@ class DockerEngine:
         self, begin: Callable[[docker.APIClient], Iterator[dict[str, Any]]], subject: str
     ) -> AsyncIterator[ImageEvent]:
         """Pass on a stream of the engine, line by line; a line with an error raises it."""
-        async for raw in pumped(self._new_client, begin, self._address):
+        async for raw in pumped(self._new_client, begin, self._address, subject):
             if "error" in raw:
                 detail = raw.get("errorDetail", {}).get("message") or raw["error"]
                 raise translated(DockerException(detail), self._address, subject)

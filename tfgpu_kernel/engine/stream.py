@@ -26,6 +26,7 @@ async def pumped(
     new_client: Callable[[], docker.APIClient],
     begin: Callable[[docker.APIClient], Iterator[Item]],
     address: str,
+    subject: str = "",
 ) -> AsyncIterator[Item]:
     """Yield the items of a blocking stream; its errors come out as ours."""
     loop = asyncio.get_running_loop()
@@ -63,7 +64,7 @@ async def pumped(
             if kind == "end":
                 return
             if kind == "error":
-                raise translated(value, address) from value
+                raise translated(value, address, subject) from value
             yield value
     finally:
         left.set()
