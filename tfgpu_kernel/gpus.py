@@ -45,7 +45,7 @@ async def usable(engine: EngineInfo) -> nvml.Sample:
     except nvml.NvmlError as error:
         raise GpuUnusable(
             f"This machine has no usable NVIDIA GPU: {error}",
-            "see jupyter tfgpu doctor for each step from driver to TensorFlow; to run on the CPU, choose "
+            "install NVIDIA's driver, and see that nvidia-smi lists the GPU; to run on the CPU instead, choose "
             "TensorFlow CPU (Docker), or set gpu_required to false.",
         ) from error
     if not sample.gpus:

@@ -296,6 +296,18 @@ class TfgpuProvisioner(KernelProvisionerBase):
             info |= {"container": self._kernel.container, "run": str(self._kernel.run.path)}
         return info
 
+    def facts(self) -> dict[str, Any]:
+        """Return what the kernel runs on: image, digest, GPUs, seconds from the request to ready."""
+        kernel = self._kernel
+        if kernel is None:
+            return {}
+        return {
+            "image": kernel.image.requested,
+            "digest": kernel.image.base_digest,
+            "gpus": list(kernel.gpu.uuids),
+            "seconds_to_ready": round(kernel.seconds, 2),
+        }
+
     # -- what that takes ------------------------------------------------------------------------------
 
     _cwd = "/"

@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code; an explained failure is printed, without a traceback."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # jupyter_client logs a traceback of each failed start; what went wrong is told below, once.
+    logging.getLogger("traitlets").setLevel(logging.CRITICAL)
     chosen = parser().parse_args(arguments)
     try:
         return int(asyncio.run(chosen.run(chosen)))

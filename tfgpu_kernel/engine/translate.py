@@ -107,7 +107,7 @@ def translated(error: Exception, address: str, subject: str = "") -> errors.Tfgp
         return registry_unreachable(subject, text)
     return errors.EngineRefused(
         "The Docker engine refused what was asked of it.",
-        "read the engine's words below; jupyter tfgpu doctor looks for the usual causes.",
+        "read the engine's words below; its own log (journalctl -u docker) often says more.",
         text,
     )
 

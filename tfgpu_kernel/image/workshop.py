@@ -14,6 +14,7 @@ import json
 import os
 import re
 import tarfile
+import textwrap
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -266,7 +267,7 @@ async def _lines(chunks: AsyncIterator[bytes], said: Callable[[str], None]) -> A
         for raw in full:
             line = raw.decode(errors="replace").rstrip()
             if _TELLING.match(line.strip()):
-                said(line.strip())
+                said(textwrap.shorten(line.strip(), 120, placeholder=" …"))
             yield line
     if rest:
         yield rest.decode(errors="replace")

@@ -1,0 +1,122 @@
+"""Run a notebook from top to bottom, headless, and keep the result."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .. import launches
+from ..engine import find
+from ..errors import ConfigError
+from ..launches import Launch
+from ..provisioner import TfgpuProvisioner
+from .settings import add_settings, checked, chosen_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("notebook", metavar="NOTEBOOK", type=Path)
+    parser.add_argument("-o", "--output", type=Path, help="where the executed notebook goes (default: in place)")
+    parser.add_argument("--kernel", default="tfgpu", help="kernelspec to start (default: %(default)s)")
+    parser.add_argument("--timeout", type=int, help="seconds a cell may take (default: no limit)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write what it ran on to FILE")
+    add_settings(parser)
+
+
+class _Specs(KernelSpecManager):
+    """Kernelspecs with the command line's settings laid over kernel.json's."""
+
+    settings: dict[str, Any]
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        """Return the kernelspec with the settings of this call."""
+        spec = super().get_kernel_spec(kernel_name)
+        stanza = spec.metadata.get("kernel_provisioner", {})
+        if stanza.get("provisioner_name") == "tfgpu-docker-provisioner":
+            stanza["config"] = {**stanza.get("config", {}), **self.settings}
+        return spec
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Execute the notebook; it is written also when a cell fails. Return 1 then."""
+    settings = chosen_settings(arguments)
+    checked(settings)
+    notebook = read(arguments.notebook)
+    specs = _Specs()
+    specs.settings = settings
+    output = arguments.output or arguments.notebook
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True)
+    )
+    facts: dict[str, Any] = {}
+    client = NotebookClient(
+        notebook,
+        kernel_name=arguments.kernel,
+        timeout=arguments.timeout,
+        resources={"metadata": {"path": str(arguments.notebook.resolve().parent)}},
+    )
+    manager = client.create_kernel_manager()
+    manager.kernel_spec_manager = specs
+    told = ["Starting the kernel"]
+    task = progress.add_task(told[-1], total=len(notebook.cells))
+
+    def launched(launch: Launch) -> None:
+        if launch.step is not None and launch.step.text != told[-1]:
+            told.append(launch.step.text)
+            if not progress.console.is_terminal:
+                progress.console.print(launch.step.text, soft_wrap=True)
+            progress.update(task, description=launch.step.text)
+
+    def cell(cell: Any, cell_index: int) -> None:
+        progress.update(task, completed=cell_index, description=f"Cell {cell_index + 1} of {len(notebook.cells)}")
+        provisioner = manager.provisioner
+        if not facts and isinstance(provisioner, TfgpuProvisioner):
+            facts.update(provisioner.facts())
+
+    client.on_cell_start = cell
+    stop = launches.listen(launched)
+    failed = 0
+    began = time.time()
+    try:
+        with progress:
+            try:
+                await client.async_execute()
+                progress.update(task, completed=len(notebook.cells), description="Done")
+            except CellExecutionError as error:
+                sys.stderr.write(f"{error}\n")
+                failed = 1
+    finally:
+        stop()
+        await find.engine().close()
+        if facts:  # else no cell has run, and there is nothing to keep
+            output.parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(notebook, output)
+    if arguments.json:
+        report = {**facts, "notebook": str(output), "seconds": time.time() - began}
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"Wrote {output}")
+    return failed
+
+
+def read(path: Path) -> Any:
+    """Read a notebook.
+
+    :raises ConfigError: when it isn't there, or isn't one.
+    """
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
+        raise ConfigError(
+            f"The notebook {path} can't be read.", "name a notebook (.ipynb) that is here.", str(error)
+        ) from error

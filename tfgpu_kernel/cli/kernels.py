@@ -1,0 +1,68 @@
+"""This user's kernels, for the verbs that show or steer them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..engine.base import ContainerRecord, Engine
+from ..errors import KernelNotFound
+from ..labels import KIND, KIND_KERNEL, UID, KernelLabels
+from ..owner import Owner
+from ..runfolder import KernelState, RunFolder
+
+
+@dataclass(frozen=True)
+class Known:
+    """A kernel's container, what its labels say, and what its run folder says."""
+
+    container: ContainerRecord
+    labels: KernelLabels
+    state: KernelState | None
+
+    @property
+    def owned(self) -> bool:
+        """Whether the process that started it lives."""
+        owner = Owner.parse(self.labels.owner)
+        return owner is not None and owner.alive
+
+    @property
+    def kernel_id(self) -> str:
+        """Jupyter's id of the kernel; empty while it is being started."""
+        return self.state.kernel_id if self.state else ""
+
+
+async def known(engine: Engine) -> Sequence[Known]:
+    """Return this user's kernels, oldest first."""
+    found = await engine.list({KIND: KIND_KERNEL, UID: str(os.geteuid())})
+    return [
+        Known(record, labels, RunFolder(Path(labels.run)).state())
+        for record in sorted(found, key=lambda record: record.created)
+        if (labels := KernelLabels.from_docker(record.labels)) is not None
+    ]
+
+
+async def one(engine: Engine, name: str) -> Known:
+    """Return the kernel whose id, container id or container name begins with ``name``.
+
+    :raises KernelNotFound: when there is none, or more than one.
+    """
+    kernels = await known(engine)
+    found = [
+        kernel
+        for kernel in kernels
+        if any(
+            text.startswith(name)
+            for text in (kernel.kernel_id, kernel.container.id, kernel.container.name)
+            if text
+        )
+    ]
+    if len(found) != 1:
+        what = "No kernel" if not found else f"More than one kernel ({len(found)})"
+        raise KernelNotFound(
+            f"{what} of yours has an id or container name that begins with {name!r}.",
+            "choose one from jupyter tfgpu ps.",
+        )
+    return found[0]

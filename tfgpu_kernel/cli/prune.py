@@ -1,0 +1,40 @@
+"""Remove kernels that no living server owns; with --all everything of ours but running, owned kernels."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+
+from ..engine import find
+from ..labels import IMAGE_KIND
+from ..runfolder import cache_folder
+from ..sweep import sweep
+from .kernels import known
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument(
+        "-a", "--all", action="store_true", help="also our images and the cache folder (before uninstalling)"
+    )
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Remove, and say what was removed."""
+    engine = find.engine()
+    try:
+        for orphan in await sweep(engine, grace=0):
+            print(f"Removed the container {orphan.container.name}")
+        if arguments.all:
+            used = {kernel.container.image for kernel in await known(engine)}
+            for image in await engine.images({IMAGE_KIND: ""}):
+                if image.id in used or used & set(image.tags):
+                    print(f"Kept {image.tags or image.id}: a kernel runs in it")
+                    continue
+                await engine.remove_image(image.id, force=True)
+                print(f"Removed the image {', '.join(image.tags) or image.id}")
+            shutil.rmtree(cache_folder(), ignore_errors=True)
+            print(f"Removed {cache_folder()}")
+    finally:
+        await engine.close()
+    return 0

@@ -1,0 +1,60 @@
+"""List the kernels that run in containers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..engine import find
+from .kernels import Known, known
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Print the kernels."""
+    engine = find.engine()
+    try:
+        rows = [row(kernel) for kernel in await known(engine)]
+    finally:
+        await engine.close()
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    table = Table("KERNEL", "NOTEBOOK", "IMAGE", "GPUS", "STATE", "UP", "SERVER", box=None)
+    for entry in rows:
+        table.add_row(
+            entry["kernel_id"][:12] or "-",
+            entry["notebook"] or "-",
+            entry["image"],
+            str(len(entry["gpus"])),
+            entry["state"],
+            f"{(time.time() - entry['created']) / 60:.0f} min",
+            "alive" if entry["owned"] else "gone",
+        )
+    Console().print(table)
+    return 0
+
+
+def row(kernel: Known) -> dict[str, Any]:
+    """Return what is shown of a kernel; times in seconds since the epoch."""
+    return {
+        "kernel_id": kernel.kernel_id,
+        "container": kernel.container.id,
+        "name": kernel.container.name,
+        "notebook": kernel.state.notebook if kernel.state else "",
+        "image": kernel.labels.image,
+        "gpus": list(kernel.labels.gpus),
+        "state": kernel.container.state,
+        "created": kernel.container.created,
+        "owned": kernel.owned,
+        "death": kernel.state.death if kernel.state else "",
+    }

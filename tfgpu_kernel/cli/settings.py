@@ -1,0 +1,63 @@
+"""The kernel's settings as options of a command line, made from the provisioner's traits.
+
+Name, help and notation are the traits' own, so the command line can't drift from kernel.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from traitlets import Bool, Dict, Float, Int, List, TraitType
+
+from ..config import KernelConfig, parse
+from ..provisioner import TfgpuProvisioner
+
+
+def add_settings(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
+    """Give a parser one option for each setting, ``--shm-size 4g``; lists and dicts may be repeated."""
+    group = parser.add_argument_group("settings of the kernel")
+    for name, trait in sorted(TfgpuProvisioner.class_own_traits(config=True).items()):
+        if name in without:
+            continue
+        option = "--" + name.replace("_", "-")
+        text = (trait.help or "").replace("%", "%%")
+        if isinstance(trait, Bool):
+            group.add_argument(option, dest=name, action=argparse.BooleanOptionalAction, help=text)
+        elif isinstance(trait, List | Dict):
+            metavar = "NAME=VALUE" if isinstance(trait, Dict) else "VALUE"
+            group.add_argument(option, dest=name, action="append", metavar=metavar, help=text)
+        else:
+            group.add_argument(option, dest=name, type=_type(trait), metavar="VALUE", help=text)
+
+
+def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were given, in kernel.json's form."""
+    chosen = {}
+    for name, trait in TfgpuProvisioner.class_own_traits(config=True).items():
+        value = getattr(arguments, name, None)
+        if value is None:
+            continue
+        if isinstance(trait, Dict):
+            value = dict(item.partition("=")[::2] for item in value)
+        if name == "gpus" and "," in value:
+            value = value.split(",")
+        chosen[name] = value
+    return chosen
+
+
+def checked(settings: dict[str, Any]) -> KernelConfig:
+    """Judge settings before anything is written or started.
+
+    :raises ConfigError: at the first that can't be used.
+    """
+    defaults = {
+        name: trait.default() for name, trait in TfgpuProvisioner.class_own_traits(config=True).items()
+    }
+    return parse(defaults | settings)
+
+
+def _type(trait: TraitType[Any, Any]) -> Any:
+    if isinstance(trait, Int):
+        return int
+    return float if isinstance(trait, Float) else str
