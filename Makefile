@@ -8,11 +8,70 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 step = @printf '==> [%s] %s\n' '$(1)' '$(2)'
 
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@echo
+	@echo 'Variables: TFGPU_PYTHON (which Python makes .venv), TFGPU_NO_APT=1 (install no system packages),'
+	@echo '           DOCKER_HOST (another engine), JUPYTER_RUNTIME_DIR (where sockets are made)'
+
 .PHONY: setup
-setup: ## Make .venv with this package in it
+setup: ## Make .venv with this package and its lab extension in it
 	$(call step,1/3,Python environment .venv)
 	@scripts/venv.sh
 	$(call step,2/3,Node.js)
 	@scripts/node.sh
 	$(call step,3/3,Package tfgpu-kernel)
 	@scripts/package.sh
+
+.PHONY: engine
+engine: setup ## Have a Docker engine: install and start one if there is none
+	$(call step,engine,Docker engine)
+	@scripts/engine.sh
+	@scripts/apt.sh mmdebstrap
+
+.PHONY: mnist
+mnist: setup
+	$(call step,data,MNIST)
+	@python scripts/mnist.py
+
+.PHONY: demo
+demo: engine mnist ## Set everything up and train the MNIST example in a container
+	$(call step,demo,examples/mnist_mlp.ipynb through the kernel tfgpu)
+	@python scripts/demo.py
+
+.PHONY: lab
+lab: engine mnist ## Start JupyterLab on examples/ with the kernel
+	$(call step,lab,JupyterLab)
+	@python scripts/demo.py --image-only
+	@jupyter lab --notebook-dir=examples $$(cat build/lab-options) $$([ "$$(id -u)" -ne 0 ] || echo --allow-root)
+
+.PHONY: lint
+lint: setup ## Check style, types and the direction of imports
+	$(call step,lint,ruff mypy import-linter eslint)
+	@ruff check tfgpu_kernel scripts tests
+	@mypy tfgpu_kernel
+	@lint-imports
+	@cd labextension && jlpm lint
+
+.PHONY: test-plain
+test-plain: setup ## Run the tests that need no engine
+	@pytest tests --ignore=tests/live
+
+.PHONY: test
+test: engine mnist ## Set everything up and run all tests
+	$(call step,test,images for the tests)
+	@python -m tests.images.recipes $(TEST_IMAGES)
+	$(call step,test,checks)
+	@mypy tfgpu_kernel
+	@lint-imports
+	$(call step,test,tests)
+	@pytest tests
+
+.PHONY: wheel
+wheel: setup ## Build the wheel into dist/
+	@pip wheel --no-deps --wheel-dir dist .
+
+.PHONY: clean
+clean: ## Remove what builds leave behind (not .venv)
+	@rm -rf build dist labextension/lib tfgpu_kernel/labextension

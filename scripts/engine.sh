@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Make sure that a Docker engine answers: the one that is there, else Debian's or Ubuntu's docker.io, installed
+# and started. Needs .venv (an engine is asked through docker-py; no docker command is needed).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+log=${TFGPU_DOCKERD_LOG:-/var/log/tfgpu-dockerd.log}
+
+stop() {
+    printf 'error: %s\n' "$@" >&2
+    exit 1
+}
+
+# 0: answers; 1: nobody there; 2: there, but not for this user
+ask() {
+    .venv/bin/python - <<'PYTHON'
+import asyncio, sys
+from tfgpu_kernel.engine import find
+from tfgpu_kernel.errors import EngineNotPermitted, TfgpuError
+
+async def main():
+    try:
+        info = await find.engine().info()
+    except EngineNotPermitted as error:
+        print(error, file=sys.stderr)
+        return 2
+    except TfgpuError:
+        return 1
+    print(f"    Docker engine {info.version} answers at {find.engine().address}")
+    return 0
+
+sys.exit(asyncio.run(main()))
+PYTHON
+}
+
+answers() {
+    code=0
+    ask || code=$?
+    [ $code -ne 2 ] || exit 1
+    return $code
+}
+
+answers && exit 0
+[ -z "${DOCKER_HOST:-}" ] || stop "No engine answers at DOCKER_HOST=$DOCKER_HOST. Start it, or unset DOCKER_HOST."
+
+command -v dockerd >/dev/null || scripts/apt.sh docker.io iptables
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; } ||
+        stop "The Docker engine is installed but does not run. Start it as root: systemctl start docker"
+    as_root=(sudo)
+fi
+echo "    starting the Docker engine"
+if [ -d /run/systemd/system ]; then
+    "${as_root[@]}" systemctl start docker
+else
+    # No systemd (a container, a minimal machine): the engine runs in the background until the machine stops.
+    "${as_root[@]}" rm -f /var/run/docker.pid
+    "${as_root[@]}" sh -c "setsid nohup dockerd >>'$log' 2>&1 </dev/null &"
+fi
+for _ in $(seq 60); do
+    answers && exit 0
+    sleep 1
+done
+stop "The Docker engine did not answer within a minute. Read its log: journalctl -u docker, or $log"

@@ -1,0 +1,239 @@
+"""A kernel's life in a real container: start, cells, interrupt, restart, death, end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tfgpu_kernel.engine.base import Engine
+from tfgpu_kernel.errors import TfgpuError
+from tfgpu_kernel.provisioner import TfgpuProvisioner
+
+from .conftest import install
+from .driving import Driven, kernel
+
+
+def inspected(driven: Driven) -> dict[str, Any]:
+    """Return what the engine knows of a kernel's container."""
+    provisioner = driven.manager.provisioner
+    assert isinstance(provisioner, TfgpuProvisioner)
+    assert provisioner._kernel is not None
+    container = provisioner._kernel.container
+    output = subprocess.run(["docker", "inspect", container], check=True, capture_output=True).stdout
+    record: dict[str, Any] = json.loads(output)[0]
+    return record
+
+
+async def test_cells_run_in_the_workspace(kernels: Path, workspace: Path) -> None:
+    """Cells run in the notebook's folder, at the host's own path, and what they write stays."""
+    async with kernel(workspace) as driven:
+        assert await driven.run("import os; print(os.getcwd())") == f"{workspace}\n"
+        await driven.run("open('made', 'w').write('here')")
+    assert (workspace / "made").read_text() == "here"
+    assert (workspace / "made").stat().st_uid == workspace.stat().st_uid
+
+
+async def test_container_is_closed(kernels: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ports, no capabilities, no new privileges, exactly our mounts, nothing of the server's environment."""
+    monkeypatch.setenv("TFGPU_TEST_CANARY", "sings")
+    async with kernel(workspace) as driven:
+        record = inspected(driven)
+        status = await driven.run("print(open('/proc/self/status').read())")
+        inside = await driven.run("import os; print(dict(os.environ))")
+        key = driven.manager.session.key.decode()
+    host = record["HostConfig"]
+    assert not host["PortBindings"]
+    assert not record["NetworkSettings"]["Ports"]
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert "no-new-privileges" in host["SecurityOpt"]
+    assert host["Init"] is True
+    assert host["PidsLimit"] == 4096
+    assert host["ShmSize"] == 2 * 2**30
+    assert not host["Privileged"]
+    targets = {mount["Destination"] for mount in record["Mounts"]}
+    assert targets == {str(workspace), "/tfgpu/run", "/tfgpu/cache"}
+    for word in ("CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):
+        assert word in status
+    assert "sings" not in inside
+    assert "sings" not in json.dumps(record)
+    assert "JPY_PARENT_PID" not in inside
+    assert key not in json.dumps(record)
+
+
+async def test_kernel_is_the_workspace_owner_when_the_server_is_root(kernels: Path, workspace: Path) -> None:
+    """Under a root server, cells run as the workspace's owner, and the files they make are the owner's."""
+    if os.geteuid() != 0:
+        pytest.skip("this is about a server that runs as root")
+    os.chown(workspace, 12345, 12345)
+    parent = workspace.parent
+    while parent != Path("/"):  # pytest's folders are for root alone
+        parent.chmod(parent.stat().st_mode | 0o011)
+        parent = parent.parent
+    async with kernel(workspace) as driven:
+        told = await driven.run("import os, getpass; print(os.getuid(), getpass.getuser())")
+        assert told == "12345 user12345\n"
+        assert inspected(driven)["Config"]["User"] == "12345:12345"
+        await driven.run("open('made', 'w').write('x')")
+    assert (workspace / "made").stat().st_uid == 12345
+
+
+@pytest.mark.parametrize("code", ["while True: pass", "import time; time.sleep(100)"])
+async def test_interrupt(kernels: Path, workspace: Path, code: str) -> None:
+    """An interrupt ends a cell with KeyboardInterrupt, soon, and the kernel's state survives."""
+    async with kernel(workspace) as driven:
+        await driven.run("kept = 7")
+        cell = asyncio.ensure_future(driven.run(code))
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+        await driven.manager.interrupt_kernel()
+        assert "KeyboardInterrupt" in await cell
+        assert time.monotonic() - began < 1
+        assert await driven.run("print(kept)") == "7\n"
+
+
+async def test_restart_keeps_the_channels(kernels: Path, workspace: Path) -> None:
+    """After a restart the client's channels reach the new kernel, which knows nothing of the old one."""
+    async with kernel(workspace) as driven:
+        await driven.run("old = 1; open(__import__('os').path.expanduser('~/left'), 'w').write('x')")
+        before = inspected(driven)["Id"]
+        await driven.restart()
+        assert "NameError" in await driven.run("old")
+        assert await driven.run("import os; print(os.path.exists(os.path.expanduser('~/left')))") == "False\n"
+        assert inspected(driven)["Id"] != before
+
+
+async def test_restarts_leak_nothing(kernels: Path, workspace: Path) -> None:
+    """Twenty restarts in a row leave no descriptor and no thread behind."""
+    process = psutil.Process()
+    async with kernel(workspace) as driven:
+        await driven.restart()
+        fds, threads = process.num_fds(), process.num_threads()
+        for _ in range(20):
+            await driven.restart()
+        assert process.num_fds() <= fds + 2
+        assert process.num_threads() <= threads + 6  # the engine's pool fills up to its size once
+
+
+async def test_ten_kernels_at_once(kernels: Path, workspace: Path) -> None:
+    """Ten kernels start at once, each with its own state, and all of them end."""
+
+    async def one(number: int) -> str:
+        async with kernel(workspace) as driven:
+            return await driven.run(f"print({number} ** 2)")
+
+    assert await asyncio.gather(*(one(number) for number in range(10))) == [
+        f"{number**2}\n" for number in range(10)
+    ]
+
+
+async def test_death_is_noticed_and_explained(kernels: Path, workspace: Path) -> None:
+    """A kernel that is killed counts as dead at once, with the signal's name; nothing is polled."""
+    async with kernel(workspace) as driven:
+        provisioner = driven.manager.provisioner
+        assert isinstance(provisioner, TfgpuProvisioner)
+        assert provisioner._kernel is not None
+        driven.client.execute("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+        code = await asyncio.wait_for(asyncio.wrap_future(provisioner._kernel.end), 5)
+        assert code.code == 128 + signal.SIGKILL
+        assert await provisioner.poll() == 128 + signal.SIGKILL
+        assert "SIGKILL" in str(provisioner._report)
+
+
+async def test_memory_limit_is_named(kernels: Path, workspace: Path, slim: str) -> None:
+    """A kernel beyond its memory is told as such, with the limit."""
+    install(kernels.parents[1], "small", "--image", slim, "--gpus", "none", "--memory", "256m")
+    async with kernel(workspace, "small") as driven:
+        provisioner = driven.manager.provisioner
+        assert isinstance(provisioner, TfgpuProvisioner)
+        assert provisioner._kernel is not None
+        driven.client.execute("x = bytearray(2**30)\nx[::4096] = b'1' * len(x[::4096])")
+        await asyncio.wait_for(asyncio.wrap_future(provisioner._kernel.end), 30)
+        await provisioner.poll()
+        assert "out of memory" in str(provisioner._report)
+        assert "0.2 GiB" in str(provisioner._report)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["--image", "tfgpu-test/absent", "--pull", "never", "--gpus", "none"], "not on this machine"),
+        (["--image", "{slim}"], "no usable NVIDIA GPU"),
+        (["--image", "{slim}", "--gpus", "none", "--workspace", "/etc"], "part of the machine's own system"),
+    ],
+)
+async def test_failed_start_says_why_and_leaves_nothing(
+    kernels: Path, workspace: Path, slim: str, settings: list[str], said: str
+) -> None:
+    """A start that fails says what happened and what to do; the next one works."""
+    install(kernels.parents[1], "bad", *(word.format(slim=slim) for word in settings))
+    with pytest.raises(TfgpuError, match=said) as failure:
+        async with kernel(workspace, "bad"):
+            pass
+    assert "What to do:" in str(failure.value)
+    async with kernel(workspace) as driven:
+        assert await driven.run("print(1)") == "1\n"
+
+
+async def test_home_shows_no_secrets(
+    kernels: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A home folder as the workspace works; its dot-entries are empty inside."""
+    (workspace / ".ssh").mkdir()
+    (workspace / ".ssh/id").write_text("secret")
+    (workspace / ".netrc").write_text("secret")
+    (workspace / "notes").write_text("mine")
+    monkeypatch.setenv("HOME", str(workspace))
+    async with kernel(workspace) as driven:
+        assert await driven.run("print(open('notes').read())") == "mine\n"
+        assert await driven.run("import os; print(os.listdir('.ssh'), repr(open('.netrc').read()))") == "[] ''\n"
+    assert (workspace / ".ssh/id").read_text() == "secret"
+
+
+async def test_network_none(kernels: Path, workspace: Path, slim: str) -> None:
+    """Without any network the kernel serves its cells all the same."""
+    install(kernels.parents[1], "alone", "--image", slim, "--gpus", "none", "--network", "none")
+    async with kernel(workspace, "alone") as driven:
+        assert await driven.run("import os; print(os.listdir('/sys/class/net'))") == "['lo']\n"
+
+
+async def test_resolve_path(kernels: Path, workspace: Path) -> None:
+    """Paths that a kernel names are found on the host; those of the container's own system are not."""
+    (workspace / "a.py").touch()
+    async with kernel(workspace) as driven:
+        assert driven.manager.resolve_path("a.py") == str(workspace / "a.py")
+        assert driven.manager.resolve_path("/usr/lib/python3.11/os.py") is None
+
+
+async def test_orphans_are_swept(kernels: Path, workspace: Path, engine: Engine) -> None:
+    """A kernel whose server was killed is left alone by an automatic sweep, and removed by ``prune``."""
+    script = (
+        "import asyncio, os, signal, sys\n"
+        "from tests.live.driving import kernel\n"
+        "from pathlib import Path\n"
+        "async def main():\n"
+        "    async with kernel(Path(sys.argv[1])) as driven:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(workspace)], check=False)
+    mine = [
+        record
+        for record in await engine.list({"io.tfgpu.kind": "kernel"})
+        if record.labels["io.tfgpu.run"].startswith(str(workspace.parent))
+    ]
+    assert [record.state for record in mine] == ["running"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tfgpu_kernel.cli", "prune"], check=True, capture_output=True, text=True
+    )
+    assert mine[0].name in done.stdout
