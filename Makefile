@@ -61,8 +61,9 @@ test-plain: setup ## Run the tests that need no engine
 .PHONY: test
 test: engine mnist ## Set everything up and run all tests
 	$(call step,test,images for the tests)
-	@python -m tests.images.recipes $(TEST_IMAGES)
+	@python -m tests.images.recipes slim tf:py311
 	$(call step,test,checks)
+	@ruff check tfgpu_kernel scripts tests
 	@mypy tfgpu_kernel
 	@lint-imports
 	$(call step,test,tests)

@@ -96,11 +96,12 @@ def main() -> int:
             return code
         facts = json.loads(facts_file.read_text())
     accuracy = said(RESULT, r"test accuracy: ([\d.]+)")
+    device = said(RESULT, r"device: (\S+)")
     print(
-        f"accuracy {accuracy} on {said(RESULT, r'device: (\S+)')}, image {facts['image']} "
+        f"accuracy {accuracy} on {device}, image {facts['image']} "
         f"({facts['digest'][:19]}), ready after {facts['seconds_to_ready']} s; notebook: {RESULT}"
     )
-    return 0 if accuracy != "?" and float(accuracy) >= 0.97 else 1  # noqa: PLR2004 - what the example reaches
+    return 0 if accuracy != "?" and float(accuracy) >= 0.97 else 1
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ NO_IPYKERNEL = 82  # this Python has no ipykernel
 NO_FOLDER = 83  # the run folder can't be written: no sockets can be made
 
 
-def main(connection_file):
+def main(connection_file):  # type: ignore[no-untyped-def] # Python 3.6 runs this, mypy reads it
     """Become the kernel; the process looks as if ipykernel had been started by its own name."""
     if not os.path.isfile(connection_file):
         sys.stderr.write("tfgpu: no connection file at %s\n" % connection_file)
@@ -42,4 +42,4 @@ def main(connection_file):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1]))  # type: ignore[no-untyped-call]

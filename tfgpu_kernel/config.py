@@ -207,7 +207,7 @@ def cpus(value: object) -> float | None:
         number = float(str(value))
     except ValueError as error:
         raise _bad("cpus", value, "a number such as 1.5, or 0 for no limit") from error
-    if number != number or number < 0 or 0 < number < 0.01:  # noqa: PLR0124 - NaN differs from itself
+    if number != number or number < 0 or 0 < number < 0.01:
         raise _bad("cpus", value, "at least 0.01, or 0 for no limit")
     return number or None
 

@@ -22,7 +22,7 @@ from . import container, deaths, gpus, identity, mounts, ready
 from .config import KernelConfig
 from .connection import Connection
 from .engine.base import Engine, EngineInfo, Exit
-from .errors import EngineUnsuitable, KernelNotReady
+from .errors import EngineUnsuitable, KernelNotReady, TfgpuError
 from .gpu.request import GpuRequest
 from .identity import Identity
 from .image.ensure import ensure
@@ -88,8 +88,10 @@ async def launch(request: Request, config: KernelConfig, engine: Engine, report:
     cache = await asyncio.to_thread(prepare_cache, who)
     gpu = await gpus.choose(config, info, report)
     image = await ensure(config.image, engine, config, report)
-    run = request.run or await asyncio.to_thread(RunFolder.create, who.host_uid, who.host_gid)
-    made = ""
+    run = request.run
+    if run is None:
+        run = await asyncio.to_thread(RunFolder.create, who.host_uid, who.host_gid)
+    creating: asyncio.Task[str] | None = None
     try:
         planned = plan_mounts(request, config, engine, run, cache)
         connection = request.connection or Connection(str(run.io))
@@ -116,14 +118,17 @@ async def launch(request: Request, config: KernelConfig, engine: Engine, report:
             ),
         )
         report(Step("creating", f"Creating the container from {config.image}"))
-        made = await engine.create(container.create_args(plan, info), f"tfgpu-{run.path.name}")
+        body = container.create_args(plan, info)
+        # A task of its own: cancelled in the middle, the engine still makes the container, and it must go.
+        creating = asyncio.ensure_future(engine.create(body, f"tfgpu-{run.path.name}"))
+        made = await asyncio.shield(creating)
         await engine.put_archive(made, "/", identity.archive(who, image.passwd, image.group))
         end = engine.watch(made)
         report(Step("starting", "Starting the kernel"))
         await engine.start(made)
         await first_answer(connection, end, config, engine, made)
     except BaseException:
-        await asyncio.shield(undo(engine, made, run, keep_folder=request.run is not None))
+        await asyncio.shield(undo(engine, creating, run, keep_folder=request.run is not None))
         raise
     run.write_state(
         KernelState(
@@ -225,13 +230,16 @@ async def first_answer(
         ) from None  # fmt: skip
 
 
-async def undo(engine: Engine, made: str, run: RunFolder, *, keep_folder: bool) -> None:
+async def undo(
+    engine: Engine, creating: asyncio.Task[str] | None, run: RunFolder, *, keep_folder: bool
+) -> None:
     """Remove what a launch made before it failed."""
-    if made:
-        engine.unwatch(made)
+    if creating is not None:
         try:
+            made = await creating
+            engine.unwatch(made)
             await engine.remove(made)
-        except Exception:  # the launch's own error is what the user must see
+        except TfgpuError:  # the launch's own error is what the user must see
             log.exception("A container of a failed launch stays behind; jupyter tfgpu prune removes it")
     if not keep_folder:
         await asyncio.to_thread(run.remove)

@@ -7,6 +7,7 @@ belongs to a loop: the end of a container is a future of the engine's own thread
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from jupyter_client.connect import KernelConnectionInfo
-from jupyter_client.provisioning import KernelProvisionerBase
+from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Bool, Dict, Float, Int, List, Unicode, Union
 
 from . import launches, obituaries, sweep
@@ -31,6 +32,28 @@ from .runfolder import RunFolder
 
 STOP_SECONDS: Final = 10.0
 """What a kernel gets for a graceful end: TensorFlow needs about 1 s, a busy machine several times that."""
+
+
+_owned: dict[str, tuple[Engine, RunFolder]] = {}
+
+
+def _own(engine: Engine, kernel: Kernel) -> None:
+    """Remember a kernel for the end of this process.
+
+    Some programs (jupyter console) ask a kernel to end and leave without waiting. A kernel of the host
+    ends with its parent; so do ours. A server that ends in good order has shut its kernels down before.
+    """
+    if not _owned:
+        atexit.unregister(_end_owned)
+        atexit.register(_end_owned)
+    _owned[kernel.container] = (engine, kernel.run)
+
+
+def _end_owned() -> None:
+    while _owned:
+        container, (engine, run) = _owned.popitem()
+        engine.remove_now(container)
+        run.remove()
 
 
 class TfgpuProvisioner(KernelProvisionerBase):
@@ -208,6 +231,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
             raise
         launches.leave(entry, Step("ready", f"Ready after {kernel.seconds:.1f} s"))
         self._kernel, self._run = kernel, kernel.run
+        _own(self._need_engine(), kernel)
         self._active, self._asked_to_end, self._restarting = True, False, False
         self._failure = self._report = None
         self.connection_info = kernel.connection.host_info()
@@ -258,6 +282,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
         self._restarting = restart
         if self._kernel is not None:
             engine = self._need_engine()
+            _owned.pop(self._kernel.container, None)
             engine.unwatch(self._kernel.container)
             try:
                 await engine.remove(self._kernel.container)

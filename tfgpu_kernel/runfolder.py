@@ -153,7 +153,7 @@ def roots() -> tuple[Path, ...]:
     Jupyter's runtime folder is the natural place; a long user name can make its path too long for a
     socket, then a private folder in /tmp serves. Both are looked through when listing.
     """
-    return (Path(jupyter_runtime_dir()) / "tfgpu", Path(f"/tmp/tfgpu-{os.geteuid()}"))  # noqa: S108
+    return (Path(jupyter_runtime_dir()) / "tfgpu", Path(f"/tmp/tfgpu-{os.geteuid()}"))
 
 
 def existing() -> Iterator[RunFolder]:

@@ -101,7 +101,7 @@ async def run(arguments: argparse.Namespace) -> int:
         await find.engine().close()
         if facts:  # else no cell has run, and there is nothing to keep
             output.parent.mkdir(parents=True, exist_ok=True)
-            nbformat.write(notebook, output)
+            nbformat.write(notebook, output)  # type: ignore[no-untyped-call]
     if arguments.json:
         report = {**facts, "notebook": str(output), "seconds": time.time() - began}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -115,7 +115,7 @@ def read(path: Path) -> Any:
     :raises ConfigError: when it isn't there, or isn't one.
     """
     try:
-        return nbformat.read(path, as_version=4)
+        return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
         raise ConfigError(
             f"The notebook {path} can't be read.", "name a notebook (.ipynb) that is here.", str(error)

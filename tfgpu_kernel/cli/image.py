@@ -1,116 +1,211 @@
-"""Look after images: list, pull, build one where no registry is in reach."""
+"""Get, build, carry over and look at the images that kernels run in."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-
-from ..config import KernelConfig, image_reference
+from .. import config
 from ..engine import find
-from ..engine.base import ImageRecord
-from ..image import build as builder
-from ..image import debian
-from ..image.ensure import ensure
-from ..labels import IMAGE_BASE_NAME, IMAGE_KIND
-from ..progress import Step
+from ..engine.base import Engine, ImageRecord
+from ..errors import ImageNotFound
+from ..image import archive, build, debian, ensure, plan, store
+from ..image.facts import identity
+from ..progress import unheard
+from .terminal import shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the verb's own verbs."""
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    listing = verbs.add_parser("list", help="the images that this package made")
-    listing.add_argument("--json", action="store_true", help="print JSON")
-    pull = verbs.add_parser("pull", help="have an image, ready for kernels: pulled and completed")
-    pull.add_argument("image", metavar="IMAGE")
-    build = verbs.add_parser("build", help="make a TensorFlow image from Debian's and PyPI's packages")
-    kind = build.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--gpu", action="store_true", help="with CUDA (about 3.5 GB to download)")
-    kind.add_argument("--cpu", dest="gpu", action="store_false", help="without CUDA")
-    build.add_argument("--tensorflow", default="", metavar="VERSION")
-    build.add_argument("--python", default="", metavar="VERSION")
-    build.add_argument("--tag", default="", metavar="REF", help="name of the image")
+    """Declare ``jupyter tfgpu image``'s own verbs, named as Docker's."""
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    one = verbs.add_parser("list", help="the images on this machine")
+    one.add_argument("--json", action="store_true", help="print JSON")
+    one.set_defaults(image_verb=_list)
+
+    one = verbs.add_parser("pull", help="get an image, and make it ready for kernels")
+    one.add_argument("reference", metavar="IMAGE")
+    one.add_argument("--timeout", type=float, default=3600.0, metavar="SECONDS", help="the pull's time limit")
+    one.set_defaults(image_verb=_pull)
+
+    one = verbs.add_parser("build", help="make a TensorFlow image from Debian's and PyPI's packages")
+    kind = one.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--cpu", action="store_true", help="TensorFlow for the CPU, about 2 GB")
+    kind.add_argument("--gpu", action="store_true", help="with NVIDIA's libraries, about 7 GB")
+    one.add_argument("--tensorflow", default="", metavar="VERSION", help="such as 2.21 or 2.17.1")
+    one.add_argument(
+        "--python", default="", metavar="VERSION", help="such as 3.11 (the host's, if not given)"
+    )
+    one.add_argument("--tag", default="", metavar="NAME", help="the image's name")
+    one.add_argument(
+        "--constraint", metavar="FILE", help="bounds for pip, one a line: builds the same set again"
+    )
+    one.add_argument("--no-cache", action="store_true", help="build even if the image is here")
+    one.set_defaults(image_verb=_build)
+
+    one = verbs.add_parser("save", help="write images to a file")
+    one.add_argument("reference", metavar="IMAGE", nargs="+")
+    one.add_argument("--output", "-o", required=True, type=Path, metavar="FILE")
+    one.set_defaults(image_verb=_save)
+
+    one = verbs.add_parser("load", help="read images from a file, and check that they are what was saved")
+    one.add_argument("--input", "-i", required=True, type=Path, metavar="FILE")
+    one.set_defaults(image_verb=_load)
+
+    one = verbs.add_parser("inspect", help="what an image is and what a kernel would need besides")
+    one.add_argument("reference", metavar="IMAGE")
+    one.add_argument("--json", action="store_true", help="print JSON, all Python packages included")
+    one.set_defaults(image_verb=_inspect)
+
+    one = verbs.add_parser("prune", help="remove images of ours that nothing uses")
+    one.add_argument("--all", "-a", action="store_true", help="those that were built, too")
+    one.add_argument("--force", "-f", action="store_true", help="don't ask")
+    one.set_defaults(image_verb=_prune)
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Do what was asked for."""
+    """Run the chosen verb."""
     engine = find.engine()
     try:
-        if arguments.verb == "list":
-            show(await engine.images({IMAGE_KIND: ""}), as_json=arguments.json)
-        elif arguments.verb == "pull":
-            config = KernelConfig(image=image_reference(arguments.image), pull="always")
-            with Telling() as telling:
-                await ensure(config.image, engine, config, telling.report)
-        else:
-            recipe = builder.recipe(
-                gpu=arguments.gpu,
-                tensorflow=arguments.tensorflow,
-                python=arguments.python,
-                host=debian.host_release(),
-            )
-            tag = arguments.tag or recipe.tag
-            if await builder.find(recipe, tag, engine) is not None:
-                print(f"{tag} is there, built by the same recipe")
-                return 0
-            with Telling() as telling:
-                await builder.build(recipe, engine, tag, telling.report)
+        code: int = await arguments.image_verb(arguments, engine)
+        return code
     finally:
         await engine.close()
+
+
+async def _list(arguments: argparse.Namespace, engine: Engine) -> int:
+    found = await store.images(engine)
+    if arguments.json:
+        print(json.dumps([{**_record(one.record), "reference": one.reference, "kind": one.kind,
+                           "used_by": one.used_by} for one in found], indent=1))  # fmt: skip
+        return 0
+    rows: list[tuple[str, ...]] = [("IMAGE", "KIND", "SIZE", "USED BY")]
+    rows += [(one.reference, one.kind, _size(one.record.size_bytes), str(one.used_by)) for one in found]
+    _print_table(rows)
     return 0
 
 
-def show(images: list[ImageRecord], *, as_json: bool) -> None:
-    """Print images as a table, or as JSON."""
-    rows = [
-        {
-            "tags": list(image.tags),
-            "id": image.id,
-            "kind": image.labels.get(IMAGE_KIND, ""),
-            "made_from": image.labels.get(IMAGE_BASE_NAME, ""),
-            "size_bytes": image.size_bytes,
+async def _pull(arguments: argparse.Namespace, engine: Engine) -> int:
+    reference = config.image_reference(arguments.reference)
+    settings = config.KernelConfig(pull="always", pull_timeout=config.seconds("timeout", arguments.timeout))
+    with shown() as report:
+        ready = await ensure.ensure(reference, engine, settings, report)
+    _say(f"{reference} is ready: {ready.record.id} ({_size(ready.record.size_bytes)})")
+    return 0
+
+
+async def _build(arguments: argparse.Namespace, engine: Engine) -> int:
+    bounds = Path(arguments.constraint).read_text().split("\n") if arguments.constraint else []
+    wanted = build.recipe(
+        gpu=arguments.gpu,
+        tensorflow=arguments.tensorflow,
+        python=arguments.python,
+        constraints=[line.strip() for line in bounds if line.strip() and not line.startswith("#")],
+        host=debian.host_release(),
+    )
+    tag = config.image_reference(arguments.tag or wanted.tag)
+    record = None if arguments.no_cache else await build.find(wanted, tag, engine)
+    if record is None:
+        with shown() as report:
+            record = await build.build(wanted, engine, tag, report)
+    _say(f"{tag} is ready: {record.id} ({_size(record.size_bytes)})")
+    return 0
+
+
+async def _save(arguments: argparse.Namespace, engine: Engine) -> int:
+    with shown() as report:
+        saved = await archive.save(arguments.reference, engine, arguments.output, report)
+    for one in saved:
+        _say(f"{one.reference} saved, identity {one.identity}")
+    _say(f"carry over both: {arguments.output} and {archive.beside(arguments.output)}")
+    return 0
+
+
+async def _load(arguments: argparse.Namespace, engine: Engine) -> int:
+    with shown() as report:
+        loaded = await archive.load(arguments.input, engine, report)
+    for one in loaded:
+        _say(f"{one.reference} loaded, identity {one.identity}")
+    return 0
+
+
+async def _inspect(arguments: argparse.Namespace, engine: Engine) -> int:
+    reference = config.image_reference(arguments.reference)
+    record = await engine.image(reference)
+    if record is None:
+        raise ImageNotFound(
+            f"The image {reference} is not on this machine.",
+            f"pull it: jupyter tfgpu image pull {reference}.",
+        )
+    facts = await ensure.known(record, reference, engine, unheard)
+    wanted = plan.complete(facts, reference)
+    if arguments.json:
+        told: dict[str, Any] = {
+            key: text for key, text in asdict(facts).items() if key not in ("passwd", "group")
         }
-        for image in images
-    ]
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    table = Table("IMAGE", "KIND", "MADE FROM", "SIZE", box=None)
-    for image, row in zip(images, rows, strict=True):
-        name = ", ".join(image.tags) or image.id
-        table.add_row(name, row["kind"], row["made_from"], f"{image.size_bytes / 1e9:.2f} GB")
-    Console().print(table)
+        print(json.dumps({**_record(record), **told, "identity": identity(record),
+                          "adds": wanted.requirements if wanted else []}, indent=1))  # fmt: skip
+        return 0
+    _print_table([
+        ("image", reference),
+        ("digest", record.digest),
+        ("identity", identity(record)),
+        ("size", _size(record.size_bytes)),
+        ("Python", f"{'.'.join(map(str, facts.python))} ({facts.executable})"),
+        ("TensorFlow", facts.tensorflow or "none"),
+        ("CUDA, cuDNN", f"{facts.cuda or 'none'}, {facts.cudnn or 'none'}"),
+        ("libc", facts.libc),
+        ("a kernel adds", ", ".join(wanted.requirements) if wanted else "nothing"),
+    ])  # fmt: skip
+    return 0
 
 
-class Telling:
-    """Shows steps: a progress bar in a terminal, plain lines elsewhere."""
+async def _prune(arguments: argparse.Namespace, engine: Engine) -> int:
+    found = await store.images(engine)
+    gone = store.prunable(found, built=arguments.all)
+    if not gone:
+        _say("There is nothing to remove.")
+        return 0
+    _print_table([(one.reference, one.kind, _size(one.record.size_bytes)) for one in gone])
+    _say(f"Removing these frees about {_size(store.freed_bytes(gone, found))}.")
+    if not arguments.force and not _confirmed():
+        return 1
+    for one in gone:
+        await engine.remove_image(one.reference)
+    return 0
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(),
-            console=self._console, disable=not self._console.is_terminal,
-        )  # fmt: skip
-        self._last = ""
 
-    def __enter__(self) -> Telling:
-        self._progress.start()
-        self._task = self._progress.add_task("", total=None)
-        return self
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        sys.stderr.write("Nothing was removed: say --force where nobody can be asked.\n")
+        return False
+    return input("Remove them? [y/N] ").strip().lower() in ("y", "yes")
 
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
-    def report(self, step: Step) -> None:
-        """Show a step."""
-        if self._console.is_terminal:
-            self._progress.update(
-                self._task, description=step.text, completed=step.done or 0, total=step.total
-            )
-        elif step.text != self._last:
-            self._last = step.text
-            sys.stderr.write(f"    {step.text}\n")
+def _record(record: ImageRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "digests": record.digests,
+        "layers": record.layers,
+        "platform": f"{record.os}/{record.architecture}",
+        "size_bytes": record.size_bytes,
+        "created": record.created,
+    }
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 
-from .settings import add_settings, chosen_settings, checked
+from .settings import add_settings, checked, chosen_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -253,6 +253,10 @@ class Engine(Protocol):
         """Remove an image, or one of its names. No error when it is gone."""
         ...
 
+    def remove_now(self, container: str) -> None:
+        """Remove a container from where no event loop is left (the interpreter's exit); blocks."""
+        ...
+
     async def close(self) -> None:
         """End the threads and connections; running containers go on."""
         ...

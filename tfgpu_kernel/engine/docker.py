@@ -126,7 +126,7 @@ class DockerEngine:
             except NotFound:
                 return
             except APIError as error:
-                if error.status_code != 409 or "already in progress" not in str(error):  # noqa: PLR2004
+                if error.status_code != 409 or "already in progress" not in str(error):
                     raise
 
         await self._call(away)
@@ -292,13 +292,11 @@ class DockerEngine:
     async def save(self, references: Sequence[str]) -> AsyncIterator[bytes]:
         """Write images as a ``docker save`` archive, in chunks."""
 
-
         def chunks(api: docker.APIClient) -> Iterator[bytes]:
             # docker-py's get_image takes one name; the API's plural form keeps shared layers single.
-            response = api.get(
-                api._url("/images/get"), params={"names": list(references)}, stream=True
-            )
-            api._raise_for_status(response)
+            url = f"{api.base_url}/v{api.api_version}/images/get"
+            response = api.get(url, params={"names": list(references)}, stream=True)
+            response.raise_for_status()
             yield from response.iter_content(2**20)
 
         async for chunk in pumped(self._new_client, chunks, self._address):
@@ -318,6 +316,12 @@ class DockerEngine:
 
         await self._call(away, 4 * CALL_SECONDS)
 
+    def remove_now(self, container: str) -> None:
+        """Remove a container from where no event loop and no thread pool is left: the interpreter's exit."""
+        with contextlib.suppress(DockerException, requests.RequestException, OSError):
+            with self._new_client() as api:
+                api.remove_container(container, v=True, force=True)
+
     async def close(self) -> None:
         """End the threads and connections; running containers go on."""
         self._watcher.close()
@@ -327,7 +331,7 @@ class DockerEngine:
 
     def _new_client(self) -> docker.APIClient:
         """Make a client for the calling thread."""
-        return docker.APIClient(base_url=self._address, version="auto", timeout=CALL_SECONDS)
+        return docker.APIClient(base_url=self._address, version="auto", timeout=int(CALL_SECONDS))
 
     def _client(self) -> docker.APIClient:
         if not hasattr(self._local, "api"):
@@ -345,7 +349,7 @@ class DockerEngine:
 
         def run() -> T:
             api = self._client()
-            api.timeout = seconds
+            api.timeout = int(seconds) + 1
             return function(api)
 
         try:

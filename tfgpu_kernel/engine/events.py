@@ -12,7 +12,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Final
+from typing import Any, Final
 
 import docker
 import requests
@@ -39,7 +39,7 @@ class Watcher:
         self._lock = threading.Lock()
         self._watched: dict[str, Future[Exit]] = {}
         self._thread: threading.Thread | None = None
-        self._stream: CancellableStream | None = None
+        self._stream: CancellableStream[Any] | None = None
         self._idle = threading.Event()
 
     def watch(self, container: str) -> Future[Exit]:
@@ -126,9 +126,13 @@ async def outcome(watched: Future[Exit]) -> Exit:
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
 
+    def settle() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
     def arrived(_: Future[Exit]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(lambda: waiter.done() or waiter.set_result(None))
+            loop.call_soon_threadsafe(settle)
 
     watched.add_done_callback(arrived)
     await waiter

@@ -46,7 +46,7 @@ async def pumped(
     def run() -> None:
         try:
             with new_client() as client:
-                client.timeout = None  # the caller has the time limit, and can leave at any moment
+                client.timeout = None  # type: ignore[assignment] # the caller has the time limit, and can leave at any moment
                 client.hooks["response"].append(note)
                 for item in begin(client):
                     if left.is_set():
@@ -75,4 +75,4 @@ async def pumped(
 def _shut(response: requests.Response) -> None:
     """End a response that another thread is reading."""
     with contextlib.suppress(OSError, AttributeError):
-        CancellableStream(None, response).close()
+        CancellableStream(iter(()), response).close()

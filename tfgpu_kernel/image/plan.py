@@ -31,7 +31,7 @@ LAST = {
     (3, 8): {"ipykernel": "6.29.5"},
     (3, 9): {"ipykernel": "6.31.0"},
 }  # fmt: skip
-"""Python → the releases known to work together there, as upper bounds. The numbers were tried, kernels and all."""
+"""Python → the releases known to work together there, as upper bounds."""
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ async def install(
         if code or facts is None:
             raise failed(lines, tag)
         packages = " ".join(f"{name}=={version}" for name, version in sorted(facts.packages.items()))
-        # A container's labels come up to the image made from it, and those of the workshop mean nothing there.
+        # A container's labels come up to the image made from it, where those of the workshop mean nothing.
         emptied = dict.fromkeys((labels.KIND, labels.UID, labels.OWNER), "")
         marks = {**emptied, **image_labels, labels.IMAGE_PACKAGES: packages}
         await engine.commit(container, tag, [*_restored(record), *changes], marks)
@@ -187,7 +187,7 @@ async def _container(
     lent = site.find() if order else site.PipSite({})
     made = await engine.create(_create_args(record, command, lent, network=order is not None))
     try:
-        await engine.put_archive(made, "/tmp", _archive(order, lent))
+        await engine.put_archive(made, str(FOLDER.parent), _archive(order, lent))
         yield made
     finally:
         with contextlib.suppress(ContainerGone):
@@ -215,7 +215,7 @@ def _create_args(
             "NetworkMode": ("host" if reaches_local else "bridge") if network else "none",
             "Init": True,
             "Mounts": [
-                {"Type": "volume", "Target": "/tmp"},
+                {"Type": "volume", "Target": str(FOLDER.parent)},
                 *(
                     {"Type": "bind", "Source": str(item.host), "Target": str(item.inside), "ReadOnly": True}
                     for item in lent.lend(FOLDER)
