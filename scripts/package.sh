@@ -10,7 +10,8 @@ inputs=(pyproject.toml README.md kernelspecs jupyter-config
     labextension/package.json labextension/yarn.lock labextension/tsconfig.json
     labextension/src labextension/style labextension/schema)
 stamp=.venv/package-inputs
-now=$(find "${inputs[@]}" -type f -print0 2>/dev/null | sort -z | xargs -0 sha256sum | sha256sum)
+# find fails where one of them is not there, which is no reason to stop.
+now=$({ find "${inputs[@]}" -type f -print0 2>/dev/null || true; } | sort -z | xargs -0 sha256sum | sha256sum)
 if [ "$(cat $stamp 2>/dev/null)" = "$now" ]; then
     echo "    tfgpu-kernel is installed, and nothing it is built from has changed"
     exit 0
