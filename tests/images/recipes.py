@@ -42,6 +42,8 @@ class Recipe:
     changes: tuple[str, ...] = ()
     python: str = ""
     """A version that pyenv has on this machine; it becomes the image's ``python3``, under /opt."""
+    root: str = ""
+    """A folder that becomes the image, all else of the container left out."""
 
 
 def with_python(version: str, script: str, changes: Sequence[str] = ()) -> Recipe:
@@ -52,15 +54,18 @@ def with_python(version: str, script: str, changes: Sequence[str] = ()) -> Recip
     """
     short = version.rpartition(".")[0]
     home = f"/opt/python{short}"
+    three = (
+        f"ln -s {home}/bin/python{short} /usr/local/bin/python3" if short > "3" else "rm /usr/bin/python3*"
+    )
     return Recipe(
         "base",
         f"""
         echo {home}/lib >/etc/ld.so.conf.d/python.conf; ldconfig
-        ln -s {home}/bin/python{short} /usr/local/bin/python3
+        {three}
         ln -s {home}/bin/python{short} /usr/local/bin/python
-        printf '#!/bin/sh\\nexec python3 -m pip "$@"\\n' >/usr/local/bin/pip
+        printf '#!/bin/sh\\nexec python -m pip "$@"\\n' >/usr/local/bin/pip
         chmod 755 /usr/local/bin/pip
-        python3 -m ensurepip
+        python -m ensurepip
         {script}
         """,
         (
@@ -92,9 +97,17 @@ RECIPES = {
     "tf:py39": with_python("3.9.18", "pip install tensorflow-cpu==2.20.*"),
     "no-python": Recipe("base", "rm -rf /usr/bin/python3* /usr/lib/python3*"),
     "exits": Recipe("base", changes=('ENTRYPOINT ["/bin/sh", "-c", "echo told to leave >&2; exit 3"]',)),
-    "python2": with_python("2.7.18", "rm /usr/bin/python3*"),
-    # What an image of Alpine's looks like from outside: its loader, and no glibc for Python to run on.
-    "musl": Recipe("base", "touch /lib/ld-musl-x86_64.so.1; rm /usr/bin/ldd"),
+    "python2": with_python("2.7.18", ""),
+    # As Alpine's images are: musl and busybox, nothing made for glibc. musl's loader tells it from others.
+    "musl": Recipe(
+        "base",
+        """
+        apt-get update -qq && apt-get install -y -qq musl busybox-static >/dev/null
+        mkdir /musl /musl/bin /musl/lib /musl/etc /musl/tmp
+        cp /bin/busybox /musl/bin/sh && cp /lib/ld-musl-*.so.1 /musl/lib/ && cp /etc/passwd /etc/group /musl/etc/
+        """,
+        root="/musl",
+    ),
 }
 
 
@@ -127,7 +140,7 @@ def _ensure(name: str) -> str:
     if not recipe.base:
         _bootstrap(tag, changes)
     else:
-        _add_layer(_ensure(recipe.base), recipe.script, home, tag, changes)
+        _add_layer(_ensure(recipe.base), recipe.script, home, recipe.root, tag, changes)
     return tag
 
 
@@ -150,7 +163,9 @@ def _bootstrap(tag: str, changes: Sequence[str]) -> None:
         _docker("import", *_options("-c", changes), archive, tag)
 
 
-def _add_layer(base: str, script: str, home: Path | None, tag: str, changes: Sequence[str]) -> None:
+def _add_layer(
+    base: str, script: str, home: Path | None, root: str, tag: str, changes: Sequence[str]
+) -> None:
     """Run the script in a container of ``base`` and make an image of it.
 
     What the host lends (pip's settings, certificates, package folders) is below a volume at /tmp: mount
@@ -175,9 +190,33 @@ def _add_layer(base: str, script: str, home: Path | None, tag: str, changes: Seq
             if done.returncode:
                 raise RuntimeError(f"{tag}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
             ours = () if any(change.startswith("CMD") for change in changes) else ('CMD ["bash"]',)
-            _docker("commit", *_options("-c", [*ours, *changes]), container, tag)
+            if root:
+                _import_folder(container, root, tag, [*ours, *changes])
+            else:
+                _docker("commit", *_options("-c", [*ours, *changes]), container, tag)
         finally:
             _docker("rm", "--force", "--volumes", container)
+
+
+def _import_folder(container: str, root: str, tag: str, changes: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="tfgpu-root-") as folder:
+        subprocess.run(["docker", "cp", f"{container}:{root}/.", f"{folder}/root"], check=True)
+        archive = os.path.join(folder, "root.tar")
+        subprocess.run(
+            [
+                "tar",
+                "--create",
+                "--file",
+                archive,
+                "--directory",
+                f"{folder}/root",
+                "--owner=0",
+                "--group=0",
+                ".",
+            ],
+            check=True,
+        )
+        _docker("import", *_options("-c", changes), archive, tag)
 
 
 def _copy_interpreter(home: Path, container: str) -> None:

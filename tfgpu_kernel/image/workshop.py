@@ -213,7 +213,6 @@ def _create_args(
         "HostConfig": {
             # An index or a proxy on this very machine is not at 127.0.0.1 of any other network.
             "NetworkMode": ("host" if reaches_local else "bridge") if network else "none",
-            "Init": True,
             "Mounts": [
                 {"Type": "volume", "Target": str(FOLDER.parent)},
                 *(
