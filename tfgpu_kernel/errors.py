@@ -72,7 +72,7 @@ class ContainerGone(TfgpuError):
 
 
 class EngineUnsuitable(TfgpuError):
-    """The engine can't run a kernel safely as the user (user namespaces, Windows containers, too old)."""
+    """The engine can't run a kernel as the user: a rootless one for somebody else, or Windows containers."""
 
     code = "engine-unsuitable"
 
@@ -126,7 +126,7 @@ class GpuUnusable(TfgpuError):
 
 
 class KernelDied(TfgpuError):
-    """The kernel's container ended before the kernel was ready."""
+    """The kernel's container ended without having been asked to."""
 
     code = "kernel-died"
 

@@ -1,0 +1,163 @@
+"""Settings, owner, labels, connection and run folder: the rules that need no engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tfgpu_kernel import boot, config, connection, deaths
+from tfgpu_kernel.engine.base import Exit
+from tfgpu_kernel.engine.translate import translated
+from tfgpu_kernel.errors import ConfigError, EngineRefused, ImageNotFound, KernelDied, NoSpace, RunFolderNotShared
+from tfgpu_kernel.labels import KernelLabels
+from tfgpu_kernel.owner import Owner
+from tfgpu_kernel.runfolder import RunFolder
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (1, 1),
+        ("2", 2),
+        ("all", "all"),
+        ("none", 0),
+        (["0", "GPU-a1"], ("0", "GPU-a1")),
+        ("GPU-a,GPU-b", ("GPU-a", "GPU-b")),
+    ],
+)
+def test_gpus_are_read(given: object, meant: object) -> None:
+    """GPUs are a count, a word or a list."""
+    assert config.gpus(given) == meant
+
+
+@pytest.mark.parametrize("given", [-1, True, "some", [], ["0", "0"], ["x"], 1.5, None])
+def test_bad_gpus_are_refused(given: object) -> None:
+    """What is no GPU request is refused with what is allowed."""
+    with pytest.raises(ConfigError, match="Allowed"):
+        config.gpus(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("8g", 8 * 2**30), ("512m", 2**29), ("1.5GiB", 3 * 2**29), ("", None), (2**30, 2**30)]
+)
+def test_sizes_are_read_as_docker_writes_them(given: object, meant: int | None) -> None:
+    """Sizes take Docker's notation; nothing means no limit."""
+    assert config.size("memory", given, least=1) == meant
+
+
+@pytest.mark.parametrize("name", ["host", "container:abc", "", "a b"])
+def test_the_hosts_network_is_never_lent(name: str) -> None:
+    """Neither the host's network nor another container's can be named."""
+    with pytest.raises(ConfigError):
+        config.network(name)
+
+
+@pytest.mark.parametrize("text", ["--index-url=x", "a; rm -rf /", "pkg @ file:///etc", ""])
+def test_packages_are_requirements_only(text: str) -> None:
+    """Options, URLs and shell words are no packages."""
+    with pytest.raises(ConfigError):
+        config.package(text)
+
+
+def test_owner_is_told_from_every_other_process() -> None:
+    """This process lives; one that ended doesn't, nor one with our pid and another start."""
+    me = Owner.current()
+    assert Owner.parse(str(me)) == me
+    assert me.alive
+    assert not replace(me, started=me.started + 1).alive
+    assert not replace(me, boot="another").alive
+    with subprocess.Popen(["true"]) as child:
+        child.wait()
+    assert not replace(me, pid=child.pid).alive
+
+
+def test_foreign_labels_are_not_taken_for_ours() -> None:
+    """A container with some of our labels, or broken ones, is nobody we know."""
+    ours = KernelLabels(1, "o", "/r", "i", "c", ("GPU-1",)).to_docker()
+    assert KernelLabels.from_docker(ours) == KernelLabels(1, "o", "/r", "i", "c", ("GPU-1",))
+    for name in ours:
+        assert KernelLabels.from_docker({key: text for key, text in ours.items() if key != name}) is None
+    assert KernelLabels.from_docker({**ours, "io.tfgpu.uid": "root"}) is None
+
+
+def test_both_sides_of_a_connection_name_the_same_sockets() -> None:
+    """Host and kernel have the same key and sockets, each by its own path; the key is not in the repr."""
+    link = connection.Connection("/host/io")
+    host, inside = link.host_info(), json.loads(link.container_file())
+    assert host["key"] == inside["key"].encode()
+    assert host["ip"] == "/host/io/k"
+    assert inside["ip"] == "/tfgpu/run/k"
+    assert link.key not in repr(link)
+    assert connection.fits("/" + "x" * 102)
+    assert not connection.fits("/" + "x" * 105)
+
+
+def test_run_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folder 0700, connection file 0600, and a symlink that the kernel planted is replaced, not followed."""
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "rt"))
+    run = RunFolder.create(os.geteuid(), os.getegid())
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (run.io / "connection.json").symlink_to(victim)
+    run.prepare(connection.Connection(str(run.io)), "boot", os.geteuid(), os.getegid())
+    assert victim.read_text() == "precious"
+    assert (run.path.stat().st_mode & 0o777, run.io.stat().st_mode & 0o777) == (0o700, 0o700)
+    assert (run.io / "connection.json").stat().st_mode & 0o777 == 0o600
+    run.remove()
+    assert not run.path.exists()
+
+
+def test_long_runtime_folder_gives_way_to_a_short_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Jupyter's folder is too long for sockets, another private one is taken."""
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / ("x" * 100)))
+    run = RunFolder.create(os.geteuid(), os.getegid())
+    assert connection.fits(str(run.io))
+    assert run.path.parent.stat().st_mode & 0o777 == 0o700
+    run.remove()
+
+
+@pytest.mark.parametrize(
+    ("end", "log", "said"),
+    [
+        (Exit(137, oom_killed=True), "", "out of memory (limit 8.0 GiB)"),
+        (Exit(0, oom_killed=True), "", "exit code 0"),
+        (Exit(137), "", "signal 9 (SIGKILL)"),
+        (Exit(139), "", "signal 11 (SIGSEGV)"),
+        (Exit(1), "ImportError", "exit code 1"),
+    ],
+)
+def test_deaths_are_explained(end: Exit, log: str, said: str) -> None:
+    """Each end has its cause in words; the out-of-memory flag alone, set for a child's death, is not believed."""
+    error = deaths.explain(end, log, image="tf", memory=8 * 2**30)
+    assert isinstance(error, KernelDied)
+    assert said in str(error)
+    assert log in str(error)
+
+
+def test_an_unshared_run_folder_is_named() -> None:
+    """A container that doesn't see the run folder tells of an engine that runs elsewhere."""
+    assert isinstance(deaths.explain(Exit(boot.NO_RUN_FOLDER), "", image="i", memory=None), RunFolderNotShared)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("write /x: no space left on device", NoSpace),
+        ('invalid mount config for type "bind": bind source path does not exist: /a', RunFolderNotShared),
+        ("manifest for tensorflow/tensorflow:nope not found", ImageNotFound),
+        ("something nobody knows", EngineRefused),
+    ],
+)
+def test_engine_texts_are_translated(text: str, kind: type[Exception]) -> None:
+    """An engine's text becomes a class with a remedy, and stays below it."""
+    from docker.errors import DockerException
+
+    error = translated(DockerException(text), "unix:///x", "image")
+    assert type(error) is kind
+    assert error.remedy
+    assert text in str(error)
