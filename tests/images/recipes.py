@@ -54,9 +54,7 @@ def with_python(version: str, script: str, changes: Sequence[str] = ()) -> Recip
     """
     short = version.rpartition(".")[0]
     home = f"/opt/python{short}"
-    three = (
-        f"ln -s {home}/bin/python{short} /usr/local/bin/python3" if short > "3" else "rm /usr/bin/python3*"
-    )
+    three = f"ln -s {home}/bin/python{short} /usr/local/bin/python3" if short > "3" else "rm /usr/bin/python3*"
     return Recipe(
         "base",
         f"""
@@ -129,10 +127,7 @@ def _ensure(name: str) -> str:
     recipe = RECIPES[name]
     tag = reference(name)
     digest = _fingerprint(name)
-    if (
-        _docker("image", "inspect", "-f", f'{{{{index .Config.Labels "{RECIPE}"}}}}', tag, check=False)
-        == digest
-    ):
+    if _docker("image", "inspect", "-f", f'{{{{index .Config.Labels "{RECIPE}"}}}}', tag, check=False) == digest:
         return tag
     home = _interpreter(recipe.python) if recipe.python else None
     print(f"making {tag}", file=sys.stderr, flush=True)
@@ -153,9 +148,7 @@ def _fingerprint(name: str) -> str:
 def _bootstrap(tag: str, changes: Sequence[str]) -> None:
     release = debian.host_release()
     if release is None or shutil.which("mmdebstrap") is None:
-        raise RecipeUnavailable(
-            "test images need Debian or Ubuntu with mmdebstrap: apt-get install mmdebstrap"
-        )
+        raise RecipeUnavailable("test images need Debian or Ubuntu with mmdebstrap: apt-get install mmdebstrap")
     with tempfile.TemporaryDirectory(prefix="tfgpu-base-") as folder:
         archive = os.path.join(folder, "root.tar")
         command = debian.command(release, debian.sources(release, release), BASE_PACKAGES, archive)
@@ -163,9 +156,7 @@ def _bootstrap(tag: str, changes: Sequence[str]) -> None:
         _docker("import", *_options("-c", changes), archive, tag)
 
 
-def _add_layer(
-    base: str, script: str, home: Path | None, root: str, tag: str, changes: Sequence[str]
-) -> None:
+def _add_layer(base: str, script: str, home: Path | None, root: str, tag: str, changes: Sequence[str]) -> None:
     """Run the script in a container of ``base`` and make an image of it.
 
     What the host lends (pip's settings, certificates, package folders) is below a volume at /tmp: mount

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import docker
 import requests
+import urllib3
 from docker.errors import DockerException
 from docker.types import CancellableStream
 
@@ -53,7 +54,13 @@ async def pumped(
                         return
                     tell("item", item)
             tell("end", None)
-        except (DockerException, requests.RequestException, OSError, ValueError) as error:
+        except (
+            DockerException,
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,  # what is left of an answer whose socket was shut
+            OSError,
+            ValueError,
+        ) as error:
             tell("error", error)
 
     thread = threading.Thread(target=run, name="tfgpu-stream", daemon=True)

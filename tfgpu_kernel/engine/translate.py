@@ -23,6 +23,8 @@ _NO_IMAGE: Final = re.compile(
     re.IGNORECASE,
 )
 _RATE: Final = re.compile(r"toomanyrequests|429 Too Many Requests|rate limit", re.IGNORECASE)
+_LOGIN: Final = re.compile(r"\bunauthorized\b|authentication required|no basic auth credentials", re.IGNORECASE)
+_FORBIDDEN: Final = re.compile(r"\bHTTP 403\b|403 Forbidden|Since Docker is a US company", re.IGNORECASE)
 _REGISTRY: Final = re.compile(
     r"Client\.Timeout|context deadline exceeded|no such host|i/o timeout|connection refused"
     r"|network is unreachable|TLS handshake|x509|proxyconnect|server misbehaving|unexpected EOF"
@@ -75,6 +77,20 @@ def translated(error: Exception, address: str, subject: str = "") -> errors.Tfgp
             "log in (docker login) for a higher limit, or try again in some hours.",
             text,
         )
+    if _FORBIDDEN.search(text):
+        return errors.RegistryUnreachable(
+            f"The registry refuses to send {subject or 'the image'} to this place (403): it is blocked in this "
+            "country, or by the site's proxy.",
+            "take a mirror of the registry, build an image from package mirrors (jupyter tfgpu image build), "
+            "or load one (jupyter tfgpu image load).",
+            text,
+        )
+    if _LOGIN.search(text):
+        return errors.ImageNotFound(
+            f"The registry shows {subject or 'the image'} only to those who log in.",
+            f"log in: docker login{_host(subject)}.",
+            text,
+        )
     if _NO_IMAGE.search(text):
         return errors.ImageNotFound(
             f"There is no image {subject or ''} here, and its registry has none of that name, or shows it "
@@ -112,11 +128,18 @@ def translated(error: Exception, address: str, subject: str = "") -> errors.Tfgp
     )
 
 
+def _host(reference: str) -> str:
+    """Return the registry of a reference as an argument of docker login, or nothing for Docker Hub."""
+    first, slash, _ = reference.partition("/")
+    return f" {first}" if slash and ("." in first or ":" in first) else ""
+
+
 def registry_unreachable(subject: str, text: str) -> errors.RegistryUnreachable:
     """Return the error for a registry that can't be reached, or answers with nonsense."""
     return errors.RegistryUnreachable(
-        f"The image {subject or ''} is not on this machine, and its registry can't be reached from "
-        "here.".replace("image  is", "image is"),
+        f"The image {subject or ''} is not on this machine, and its registry can't be reached from here.".replace(
+            "image  is", "image is"
+        ),
         "check the network or the proxy of the engine; without a registry, build an image from package "
         "mirrors (jupyter tfgpu image build) or load one (jupyter tfgpu image load FILE).",
         text,

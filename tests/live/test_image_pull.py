@@ -1,0 +1,159 @@
+"""Pulling, with a real engine from a real registry, behind a proxy that makes a registry's faults."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.images import recipes, registry
+from tfgpu_kernel.config import KernelConfig
+from tfgpu_kernel.engine.base import Engine
+from tfgpu_kernel.errors import ImageNotFound, RegistryUnreachable, TfgpuError
+from tfgpu_kernel.image.ensure import present
+from tfgpu_kernel.progress import Step, unheard
+
+NAME = "tfgpu-test/random:latest"
+LAYERS, MEGABYTES = 4, 6
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[registry.Registry]:
+    """Run a registry that has an image nobody else has."""
+    folder = tmp_path_factory.mktemp("registry")
+    content = tmp_path_factory.mktemp("content")
+    try:
+        with registry.running(folder) as server:
+            registry.random_image(NAME, LAYERS, MEGABYTES, content)
+            registry.push(NAME, NAME, server)
+            subprocess.run(["docker", "rmi", "--force", NAME], check=True, capture_output=True)
+            yield server
+    except recipes.RecipeUnavailable as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture
+def reference(server: registry.Registry) -> Iterator[str]:
+    """Return the image's name at the registry; the engine doesn't have it, before and after."""
+    name = f"{server.address}/{NAME}"
+    server.fault = ""
+    yield name
+    server.fault = ""
+    subprocess.run(["docker", "rmi", "--force", name], check=False, capture_output=True)
+
+
+async def test_progress_of_a_pull(engine: Engine, reference: str) -> None:
+    """The fractions never go back and end at 1; bytes are told while it downloads."""
+    told: list[Step] = []
+    record = await present(reference, engine, KernelConfig(), told.append)
+    assert len(record.layers) == LAYERS
+    assert record.digest.startswith("sha256:")
+    fractions = [step.fraction for step in told if step.fraction is not None]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert {"resolving", "downloading", "unpacking"} <= {step.phase for step in told}
+    assert told[-1].total is not None
+    assert told[-1].total >= LAYERS * MEGABYTES * 2**20
+
+
+async def test_two_at_once_make_one_pull(engine: Engine, reference: str, server: registry.Registry) -> None:
+    """Launches that need the same image share one pull, and both hear of its progress."""
+    server.fault = "slow"
+    server.manifests = 0
+    heard: list[list[Step]] = [[], []]
+    one, two = await asyncio.gather(*(present(reference, engine, KernelConfig(), h.append) for h in heard))
+    assert one == two
+    assert server.manifests == 1
+    assert [step.fraction for step in heard[0]][-1] == [step.fraction for step in heard[1]][-1] == 1.0
+
+
+async def test_cancel_leaves_nothing_and_the_next_try_goes_on(
+    engine: Engine, reference: str, server: registry.Registry
+) -> None:
+    """A pull cancelled on its way leaves no dangling image; the next one ends well."""
+    before = dangling()
+    server.fault = "slow"
+    begun = asyncio.Event()
+
+    def hear(step: Step) -> None:
+        if step.done and step.done > MEGABYTES * 2**20:
+            begun.set()
+
+    task = asyncio.create_task(present(reference, engine, KernelConfig(), hear))
+    await asyncio.wait_for(begun.wait(), 60)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await engine.image(reference) is None
+    assert dangling() == before
+    server.fault = ""
+    assert len((await present(reference, engine, KernelConfig(), unheard)).layers) == LAYERS
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message", "remedy"),
+    [
+        ("401", ImageNotFound, "log in", "docker login"),
+        ("403", RegistryUnreachable, "refuses", "mirror"),
+        ("404", ImageNotFound, "none of that name", "name and tag"),
+        ("429", RegistryUnreachable, "too many downloads", "docker login"),
+    ],
+)
+async def test_each_fault_has_its_own_words(
+    engine: Engine,
+    reference: str,
+    server: registry.Registry,
+    fault: registry.Fault,
+    kind: type[TfgpuError],
+    message: str,
+    remedy: str,
+) -> None:
+    """What a registry does wrong is told apart, with what to do about it, and names the image."""
+    server.fault = fault
+    with pytest.raises(kind) as caught:
+        await present(reference, engine, KernelConfig(), unheard)
+    assert message in caught.value.message
+    assert remedy in caught.value.remedy
+    assert reference in caught.value.message
+    assert await engine.image(reference) is None
+
+
+async def test_cut_connections_are_taken_up_again(engine: Engine, reference: str, server: registry.Registry) -> None:
+    """A registry that hangs up amid each layer only costs time: the engine goes on where it was."""
+    server.fault = "cut"
+    server.blob_bytes = 0
+    assert len((await present(reference, engine, KernelConfig(), unheard)).layers) == LAYERS
+    assert server.blob_bytes < 2 * LAYERS * MEGABYTES * 2**20
+
+
+async def test_pull_has_a_limit_of_its_own(engine: Engine, reference: str, server: registry.Registry) -> None:
+    """A slow registry blocks a launch no longer than pull_timeout says."""
+    server.fault = "slow"
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(RegistryUnreachable, match="pull_timeout"):
+        await present(reference, engine, KernelConfig(pull_timeout=2.0), unheard)
+    assert asyncio.get_running_loop().time() - began < 5
+
+
+async def test_pull_never_asks_no_registry(engine: Engine, reference: str, server: registry.Registry) -> None:
+    """With pull=never an absent image is an error at once."""
+    server.manifests = 0
+    with pytest.raises(ImageNotFound, match="pull is set to never"):
+        await present(reference, engine, KernelConfig(pull="never"), unheard)
+    assert server.manifests == 0
+
+
+async def test_pull_always_looks_for_a_newer_one(engine: Engine, reference: str, server: registry.Registry) -> None:
+    """With pull=always the registry is asked although the image is here."""
+    await present(reference, engine, KernelConfig(), unheard)
+    server.blob_bytes = 0
+    await present(reference, engine, KernelConfig(pull="always"), unheard)
+    assert server.blob_bytes == 0, "what is here was downloaded again"
+
+
+def dangling() -> list[str]:
+    """Return the engine's images without a name."""
+    listing = ["docker", "images", "--quiet", "--filter", "dangling=true"]
+    return subprocess.run(listing, check=True, capture_output=True, text=True).stdout.split()
