@@ -149,7 +149,9 @@ def mixed() -> State:
 def partitioned(count: int = 2) -> State:
     """Return a machine whose first GPU is cut into MIG devices, and whose second is whole."""
     mig = tuple(Mig(_uuid("MIG", i), instance=7 + i) for i in range(count))
-    return machine(2).with_gpu(0, mig_mode=True, mig=mig, utilisation_percent=None).with_gpu(1, mig_mode=False)
+    return (
+        machine(2).with_gpu(0, mig_mode=True, mig=mig, utilisation_percent=None).with_gpu(1, mig_mode=False)
+    )
 
 
 def _gpu_lines(index: int, gpu: Gpu) -> list[str]:
@@ -177,7 +179,8 @@ def _gpu_lines(index: int, gpu: Gpu) -> list[str]:
 
 def _process_lines(where: str, processes: tuple[Process, ...]) -> list[str]:
     return [
-        f"process {where} pid={process.pid}" + ("" if process.used_bytes is None else f" used={process.used_bytes}")
+        f"process {where} pid={process.pid}"
+        + ("" if process.used_bytes is None else f" used={process.used_bytes}")
         for process in processes
     ]
 

@@ -2,13 +2,19 @@
 
 The library is loaded at the first sample, never at import. Calls block, some for long when a GPU is in
 trouble, so :func:`sample_async` gives them a thread. What the driver doesn't tell is None, never 0.
+
+Each sample opens and closes NVML, so that a driver that goes away and comes back is simply found again, and
+a Jupyter server that nobody looks at keeps no administrator from changing the driver. Opening is counted: who
+samples often holds NVML open around it (:func:`held`), because the real library takes long to open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -26,6 +32,10 @@ _CAUSES: Final = {
     pynvml.NVML_ERROR_GPU_IS_LOST: "a GPU has fallen off the bus; a reboot may bring it back",
 }
 _lock = threading.Lock()
+"""Held while NVML is asked."""
+_starting = threading.Lock()
+_under_way: Future[Sample] | None = None
+"""The answer that :func:`sample_async` waits for; ``_starting`` guards it."""
 
 
 class NvmlError(Exception):
@@ -33,33 +43,94 @@ class NvmlError(Exception):
 
 
 @dataclass(frozen=True)
+class Memory:
+    """A device's memory in bytes.
+
+    ``used_bytes`` is what processes hold, and ``reserved_bytes`` what the driver keeps for itself. Where the
+    driver doesn't tell them apart (old ones, WSL2), ``reserved_bytes`` is None and ``used_bytes`` has both.
+    """
+
+    total_bytes: int
+    used_bytes: int
+    free_bytes: int
+    reserved_bytes: int | None
+
+
+Processes = Mapping[int, int | None]
+"""Host process id to the bytes of device memory it holds, None where the driver doesn't tell how many."""
+
+
+@dataclass(frozen=True)
 class MigDevice:
     """A part of a GPU that is lent on its own."""
 
     uuid: str
+    name: str | None = None
+    memory: Memory | None = None
+    processes: Processes | None = None
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU as it is now. Sizes in bytes, utilisation in percent."""
+    """One GPU as it is now.
+
+    :param index: its place in NVML's order, which a reboot may change.
+    :param utilisation: percent of the last moments in which something ran on it; None also under MIG.
+    :param mig_mode: whether it is cut into MIG devices; None where the model knows no MIG.
+    :param processes: who holds its memory; under MIG the devices tell, not the GPU.
+    """
 
     index: int
     uuid: str
     name: str
     compute_capability: tuple[int, int] | None
-    total_bytes: int | None
-    used_bytes: int | None
-    free_bytes: int | None
+    memory: Memory | None
     utilisation: int | None
+    pci_bus_id: str | None = None
+    mig_mode: bool | None = None
     mig_devices: tuple[MigDevice, ...] = ()
+    processes: Processes | None = None
+
+    @property
+    def free_bytes(self) -> int | None:
+        """Memory that nobody holds, where the driver tells."""
+        return self.memory.free_bytes if self.memory else None
+
+
+@dataclass(frozen=True)
+class FailedGpu:
+    """A GPU that the driver lists, but that can't be asked; ``cause`` in words."""
+
+    index: int
+    cause: str
 
 
 @dataclass(frozen=True)
 class Sample:
-    """All GPUs at one moment."""
+    """All GPUs at one moment; one that fails alone hides no other.
+
+    ``cuda`` is the newest CUDA version that the driver serves, as (major, minor).
+    """
 
     driver: str
     gpus: tuple[Gpu, ...]
+    failed: tuple[FailedGpu, ...] = ()
+    cuda: tuple[int, int] | None = None
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Keep NVML open, so that the samples within cost little; blocks while it opens.
+
+    :raises NvmlError: when there is no driver, no library, or they don't match.
+    """
+    with _lock:
+        _open()
+    try:
+        yield
+    finally:
+        with _lock:
+            _close()
 
 
 def sample() -> Sample:
@@ -68,70 +139,126 @@ def sample() -> Sample:
     :raises NvmlError: when there is no driver, no library, or they don't match.
     """
     with _lock:
+        _open()
         try:
-            pynvml.nvmlInit()
+            driver = str(pynvml.nvmlSystemGetDriverVersion())
+            cuda = _or_none(pynvml.nvmlSystemGetCudaDriverVersion_v2)
+            gpus, failed = [], []
+            for index in range(pynvml.nvmlDeviceGetCount()):
+                try:
+                    gpus.append(_gpu(index))
+                except pynvml.NVMLError as error:
+                    failed.append(FailedGpu(index, _cause(error)))
         except pynvml.NVMLError as error:
-            raise NvmlError(_CAUSES.get(error.value, f"NVML says: {error}")) from error
-        try:
-            driver = pynvml.nvmlSystemGetDriverVersion()
-            found = (_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
-            return Sample(str(driver), tuple(gpu for gpu in found if gpu is not None))
-        except pynvml.NVMLError as error:
-            raise NvmlError(_CAUSES.get(error.value, f"NVML says: {error}")) from error
+            raise NvmlError(_cause(error)) from error
         finally:
-            pynvml.nvmlShutdown()
+            _close()
+    # NVML's form of a CUDA version is 1000 * major + 10 * minor.
+    return Sample(driver, tuple(gpus), tuple(failed), (cuda // 1000, cuda % 1000 // 10) if cuda else None)
 
 
 async def sample_async(seconds: float) -> Sample:
     """Ask NVML in a thread.
 
+    Who asks while an answer is under way gets that one, so a hung NVML holds one thread, never more.
+
     :raises NvmlError: also when there is no answer within ``seconds``.
     """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Sample] = loop.create_future()
-
-    def settle(set_it: Callable[[Any], None], value: Any) -> None:
-        if not answer.done():
-            set_it(value)
-
-    def run() -> None:
-        try:
-            loop.call_soon_threadsafe(settle, answer.set_result, sample())
-        except NvmlError as error:
-            loop.call_soon_threadsafe(settle, answer.set_exception, error)
-
-    # A daemon thread of its own: a pool's thread that hangs in NVML would hold up the process's end.
-    threading.Thread(target=run, name="tfgpu-nvml", daemon=True).start()
+    global _under_way
+    with _starting:
+        answer = _under_way
+        if answer is None or answer.done():
+            answer = _under_way = Future()
+            # A future that runs can't be cancelled: who gives up must not take the answer from the others.
+            answer.set_running_or_notify_cancel()
+            # A daemon thread of its own: a pool's thread that hangs in NVML would hold up the process's end.
+            threading.Thread(target=_settle, args=(answer,), name="tfgpu-nvml", daemon=True).start()
     try:
-        return await asyncio.wait_for(answer, seconds)
+        return await asyncio.wait_for(asyncio.wrap_future(answer), seconds)
     except asyncio.TimeoutError as error:
         raise NvmlError(f"NVML gave no answer within {seconds:g} s; a GPU may be in trouble") from error
 
 
-def _gpu(index: int) -> Gpu | None:
-    """Return one GPU; None for one that doesn't even tell its name, so that it hides no other."""
+def _settle(answer: Future[Sample]) -> None:
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        uuid, name = str(pynvml.nvmlDeviceGetUUID(handle)), str(pynvml.nvmlDeviceGetName(handle))
-    except pynvml.NVMLError:
-        return None
-    memory = _or_none(lambda: pynvml.nvmlDeviceGetMemoryInfo(handle))
-    capability = _or_none(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle))
-    utilisation = _or_none(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+        answer.set_result(sample())
+    except Exception as error:  # whatever it is, it is the asker's
+        answer.set_exception(error)
+
+
+def _cause(error: pynvml.NVMLError) -> str:
+    return _CAUSES.get(error.value, f"NVML says: {error}")
+
+
+def _open() -> None:
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise NvmlError(_cause(error)) from error
+
+
+def _close() -> None:
+    # A driver that went away in between can't be closed, and need not.
+    _or_none(pynvml.nvmlShutdown)
+
+
+def _gpu(index: int) -> Gpu:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    capability = _or_none(pynvml.nvmlDeviceGetCudaComputeCapability, handle)
+    mode = _or_none(pynvml.nvmlDeviceGetMigMode, handle)
+    rates = _or_none(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    pci = _or_none(pynvml.nvmlDeviceGetPciInfo, handle)
     return Gpu(
         index=index,
-        uuid=uuid,
-        name=name,
+        uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
+        name=str(pynvml.nvmlDeviceGetName(handle)),
         compute_capability=tuple(capability) if capability else None,
-        total_bytes=memory.total if memory else None,
-        used_bytes=memory.used if memory else None,
-        free_bytes=memory.free if memory else None,
-        utilisation=utilisation,
+        memory=_memory(handle),
+        utilisation=rates.gpu if rates else None,
+        pci_bus_id=_text(pci.busId) if pci else None,
+        mig_mode=bool(mode[0]) if mode else None,
+        mig_devices=tuple(_mig_devices(handle)) if mode and mode[0] else (),
+        processes=None if mode and mode[0] else _processes(handle),
     )
 
 
-def _or_none(ask: Callable[[], T]) -> T | None:
+def _mig_devices(handle: Any) -> Iterator[MigDevice]:
+    for slot in range(_or_none(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0):
+        device = _or_none(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, slot)
+        uuid = _or_none(pynvml.nvmlDeviceGetUUID, device) if device else None  # slots may be empty
+        if uuid:
+            name = _or_none(pynvml.nvmlDeviceGetName, device)
+            yield MigDevice(str(uuid), str(name) if name else None, _memory(device), _processes(device))
+
+
+def _memory(handle: Any) -> Memory | None:
+    # The call's second version sets the driver's reserve apart; old drivers and WSL2 know the first alone.
+    new = _or_none(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
+    if new:
+        return Memory(new.total, new.used, new.free, new.reserved)
+    old = _or_none(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    return Memory(old.total, old.used, old.free, None) if old else None
+
+
+def _processes(handle: Any) -> Processes | None:
+    """Return who holds the device's memory, computing or drawing; None where the driver doesn't tell."""
+    lists = [
+        _or_none(pynvml.nvmlDeviceGetComputeRunningProcesses, handle),
+        _or_none(pynvml.nvmlDeviceGetGraphicsRunningProcesses, handle),
+    ]
+    if lists == [None, None]:
+        return None
+    # A process that computes and draws is in both lists, with the same figure.
+    return {process.pid: process.usedGpuMemory for found in lists if found for process in found}
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _or_none(ask: Callable[..., T], *arguments: Any) -> T | None:
     try:
-        return ask()
-    except pynvml.NVMLError:
+        return ask(*arguments)
+    # A function that an old driver lacks may raise the second one, which is no NVMLError.
+    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError):
         return None
