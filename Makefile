@@ -61,6 +61,7 @@ test-plain: setup ## Run the tests that need no engine
 .PHONY: test
 test: engine mnist ## Set everything up and run all tests
 	$(call step,test,images for the tests)
+	@scripts/apt.sh docker-registry gcc libc6-dev
 	@python -m tests.images.recipes slim tf:py311
 	$(call step,test,checks)
 	@ruff check tfgpu_kernel scripts tests
