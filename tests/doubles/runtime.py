@@ -20,6 +20,7 @@ import json
 import os
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,7 @@ def note(machine: Path, container: str, env: dict[str, str], uuids: list[str]) -
 def main(arguments: list[str]) -> None:
     """Run as ``runtime.py MACHINE RUNC-ARGUMENTS…``, the last of which is the container's id."""
     machine, rest = Path(arguments[0]), arguments[1:]
-    named = dict(zip(rest, rest[1:], strict=False))
+    named = dict(pairwise(rest))
     try:
         inject(machine, Path(named["--bundle"]), rest[-1])
     except Refused as refused:

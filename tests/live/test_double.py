@@ -40,7 +40,7 @@ def daemon(toolkit: Toolkit) -> Iterator[Daemon]:
 
 
 @pytest.fixture
-def nvidia(toolkit: Toolkit) -> Iterator[Toolkit]:
+def nvidia(toolkit: Toolkit) -> Toolkit:
     """Return the machine with two whole GPUs, whatever the last test made of it."""
     toolkit.set(machine(2))
     return toolkit
