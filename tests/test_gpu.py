@@ -261,3 +261,14 @@ nvml.sample()
 print((before, loaded()))
 """
     assert Host.make(tmp_path, machine(1)).python(code).strip() == "(False, True)"
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [(machine(2), 0), (machine(2, cuinit=34), 34), (machine(0), 100)],
+    ids=["well", "stub library", "no device"],
+)
+def test_the_cuda_stand_in(tmp_path: Path, state: State, code: int) -> None:
+    """The doubled libcuda initialises, or fails with the code that the machine's state says."""
+    ask_cuda = "import ctypes; print(ctypes.CDLL('libcuda.so.1').cuInit(0))"
+    assert int(Host.make(tmp_path, state).python(ask_cuda)) == code
