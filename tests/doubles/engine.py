@@ -69,6 +69,8 @@ def running(runtimes: Mapping[str, Path], *options: str) -> Iterator[Daemon]:
     folder = Path(tempfile.mkdtemp(prefix="tfgpu-engine-"))  # sockets take short paths only
     (folder / "daemon.json").write_text("{}")
     command = [
+        # In a network of its own: --bridge=none takes the machine's docker0 away from its own engine.
+        *("unshare", "--net"),
         "dockerd",
         f"--config-file={folder}/daemon.json",
         f"--data-root={folder}/data",
