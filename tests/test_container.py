@@ -87,7 +87,7 @@ def test_the_whole_body() -> None:
     assert made == {
         "Image": "sha256:1",
         "Entrypoint": [],
-        "Cmd": ["/usr/bin/python3", "/tfgpu/run/boot.py", "/tfgpu/run/connection.json"],
+        "Cmd": ["/usr/bin/python3", "/tfgpu/run/boot.pyz", "/tfgpu/run/connection.json"],
         "User": "1000:1001",
         "WorkingDir": "/home/ada/nb",
         "Labels": {

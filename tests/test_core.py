@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tfgpu_kernel import boot, config, connection, deaths
+from tfgpu_kernel import config, connection, deaths
+from tfgpu_kernel.boot import codes
 from tfgpu_kernel.engine.base import Exit
 from tfgpu_kernel.engine.translate import translated
 from tfgpu_kernel.errors import ConfigError, EngineRefused, ImageNotFound, KernelDied, NoSpace, RunFolderNotShared
@@ -104,12 +105,32 @@ def test_run_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (run.io / "connection.json").symlink_to(victim)
-    run.prepare(connection.Connection(str(run.io)), "boot", os.geteuid(), os.getegid())
+    run.prepare(connection.Connection(str(run.io)), b"boot", os.geteuid(), os.getegid())
     assert victim.read_text() == "precious"
     assert (run.path.stat().st_mode & 0o777, run.io.stat().st_mode & 0o777) == (0o700, 0o700)
     assert (run.io / "connection.json").stat().st_mode & 0o777 == 0o600
     run.remove()
     assert not run.path.exists()
+
+
+def test_one_of_many_takes_a_kernel_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of processes that try at once to follow an owner that is gone, exactly one becomes the owner."""
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    run = RunFolder.create(os.geteuid(), os.getegid())
+    gone = replace(Owner.current(), started=0)
+    (run.path / "owner").write_text(str(gone))
+    read, write = os.pipe()
+    children = []
+    for _ in range(8):
+        child = os.fork()
+        if child == 0:
+            os.read(read, 1)  # all start together
+            os._exit(0 if run.take_over(lambda owner: owner == gone) else 1)
+        children.append(child)
+    os.write(write, b"x" * len(children))
+    assert sorted(os.waitpid(child, 0)[1] for child in children) == [0, *[256] * 7]
+    run.remove()
+    assert not run.take_over(lambda owner: True)
 
 
 def test_long_runtime_folder_gives_way_to_a_short_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +162,7 @@ def test_deaths_are_explained(end: Exit, log: str, said: str) -> None:
 
 def test_an_unshared_run_folder_is_named() -> None:
     """A container that doesn't see the run folder tells of an engine that runs elsewhere."""
-    assert isinstance(deaths.explain(Exit(boot.NO_RUN_FOLDER), "", image="i", memory=None), RunFolderNotShared)
+    assert isinstance(deaths.explain(Exit(codes.NO_RUN_FOLDER), "", image="i", memory=None), RunFolderNotShared)
 
 
 @pytest.mark.parametrize(

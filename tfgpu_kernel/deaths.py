@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Final
 
-from . import boot
+from .boot import codes
 from .engine.base import Exit
 from .errors import ImageUnusable, KernelDied, RunFolderNotShared, TfgpuError
 
@@ -23,7 +23,7 @@ def explain(end: Exit, log: str, *, image: str, memory: int | None) -> TfgpuErro
     :param image: the image's name, for the sentence.
     :param memory: the kernel's limit in bytes, or None.
     """
-    if end.code in {boot.NO_RUN_FOLDER, boot.NO_FOLDER} or (
+    if end.code in {codes.NO_RUN_FOLDER, codes.NO_FOLDER} or (
         end.code == _PYTHON_NO_SCRIPT and "can't open file '/tfgpu/run/" in log
     ):
         return RunFolderNotShared(
@@ -33,7 +33,7 @@ def explain(end: Exit, log: str, *, image: str, memory: int | None) -> TfgpuErro
             "packages.",
             log,
         )
-    if end.code == boot.NO_IPYKERNEL:
+    if end.code == codes.NO_IPYKERNEL:
         return ImageUnusable(
             f"The image {image} has a Python without ipykernel, and was started all the same.",
             "restart the kernel; the image will be completed first.",

@@ -7,7 +7,6 @@ removes what it made and raises an error that says what to do.
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 import logging
 import os
 import pwd
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from . import container, deaths, gpus, identity, mounts, ready
+from . import bootfile, container, deaths, gpus, identity, mounts, ready
 from .config import KernelConfig
 from .connection import Connection
 from .engine.base import Engine, EngineInfo, Exit
@@ -96,7 +95,7 @@ async def launch(request: Request, config: KernelConfig, engine: Engine, report:
         planned = plan_mounts(request, config, engine, run, cache)
         connection = request.connection or Connection(str(run.io))
         await asyncio.to_thread(
-            run.prepare, connection, boot_source(), who.host_uid, who.host_gid
+            run.prepare, connection, bootfile.archive(), who.host_uid, who.host_gid
         )
         plan = container.Plan(
             config=config,
@@ -196,11 +195,6 @@ def inside_env(request: Request, planned: Mounts) -> dict[str, str]:
     if notebook and notebook.startswith("/"):
         env["JPY_SESSION_NAME"] = planned.inside(notebook) or notebook
     return env
-
-
-def boot_source() -> str:
-    """Return the program that runs inside the container."""
-    return (importlib.resources.files(__package__) / "boot.py").read_text()
 
 
 async def first_answer(

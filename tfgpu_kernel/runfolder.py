@@ -1,9 +1,9 @@
 """A kernel's folder on the host: what it shares with its container, and what only the server reads.
 
     <root>/<name>/state.json   who runs here now; only the server writes and reads it
-    <root>/<name>/owner        the process that made the folder
+    <root>/<name>/owner        the process that the kernel belongs to: who made it, or took it over since
     <root>/<name>/empty        an empty file that covers files the kernel must not see
-    <root>/<name>/io/          mounted into the container: connection file, sockets, boot.py
+    <root>/<name>/io/          mounted into the container: connection file, sockets, boot.pyz
 
 The kernel may do in ``io`` what it likes, so the server, which may be root, never opens a file there by
 name for writing: it writes beside and renames, which replaces a symlink instead of following it.
@@ -11,11 +11,12 @@ name for writing: it writes beside and renames, which replaces a symlink instead
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -27,7 +28,7 @@ from .connection import CONNECTION_FILE, Connection, fits
 from .errors import NoSpace, TfgpuError
 from .owner import Owner
 
-BOOT_FILE: Final = "boot.py"
+BOOT_FILE: Final = "boot.pyz"
 _STATE: Final = "state.json"
 _EMPTY: Final = "empty"
 _OWNER: Final = "owner"
@@ -86,7 +87,7 @@ class RunFolder:
         """An empty, read-only file."""
         return self.path / _EMPTY
 
-    def share(self, name: str, text: str, uid: int, gid: int) -> None:
+    def share(self, name: str, content: bytes, uid: int, gid: int) -> None:
         """Put a file into the container's part, readable by the kernel's user alone.
 
         :raises NoSpace: when the disk is full.
@@ -94,8 +95,8 @@ class RunFolder:
         beside = self.path / f"{name}.{secrets.token_hex(4)}"
         try:
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
                 if uid != os.geteuid():
                     os.fchown(file.fileno(), uid, gid)
             beside.rename(self.io / name)
@@ -103,11 +104,11 @@ class RunFolder:
             beside.unlink(missing_ok=True)
             raise _disk(error, self.path) from error
 
-    def prepare(self, connection: Connection, boot: str, uid: int, gid: int) -> None:
-        """Make the folder ready for a start: fresh connection file and boot.py, no old sockets."""
+    def prepare(self, connection: Connection, boot: bytes, uid: int, gid: int) -> None:
+        """Make the folder ready for a start: fresh connection file and boot program, no old sockets."""
         for socket in connection.sockets:
             Path(socket).unlink(missing_ok=True)
-        self.share(CONNECTION_FILE, connection.container_file(), uid, gid)
+        self.share(CONNECTION_FILE, connection.container_file().encode(), uid, gid)
         self.share(BOOT_FILE, boot, uid, gid)
 
     def write_state(self, state: KernelState) -> None:
@@ -134,13 +135,42 @@ class RunFolder:
         except (OSError, ValueError, TypeError):
             return None
 
-    def owner_alive(self) -> bool:
-        """Whether the process that made the folder lives."""
+    def owner(self) -> Owner | None:
+        """Return the process that the kernel belongs to; None where the folder is gone or no one's."""
         try:
-            owner = Owner.parse((self.path / _OWNER).read_text())
+            return Owner.parse((self.path / _OWNER).read_text())
+        except OSError:
+            return None
+
+    def owner_alive(self) -> bool:
+        """Whether the process that the kernel belongs to lives."""
+        owner = self.owner()
+        return owner is not None and owner.alive
+
+    def take_over(self, allowed: Callable[[Owner | None], bool]) -> bool:
+        """Make the running process the owner, if the present one may be followed; return whether it is now.
+
+        Of any number of processes that try at once, ``allowed`` is asked one after another, each with the
+        owner that the one before left, so exactly one takes a kernel whose owner is gone.
+        """
+        try:
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
             return False
-        return owner is not None and owner.alive
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if not allowed(self.owner()):
+                return False
+            beside = self.path / f"{_OWNER}.{secrets.token_hex(4)}"
+            beside.write_text(str(Owner.current()))
+            beside.rename(self.path / _OWNER)
+        except FileNotFoundError:
+            return False  # removed meanwhile
+        except OSError as error:
+            raise _disk(error, self.path) from error
+        finally:
+            os.close(folder)
+        return True
 
     def remove(self) -> None:
         """Remove the folder and all that is in it."""

@@ -43,10 +43,13 @@ async def orphans(engine: Engine) -> Sequence[Orphan]:
     result = []
     for container in found:
         labels = KernelLabels.from_docker(container.labels)
-        owner = Owner.parse(labels.owner) if labels else None
-        if labels is None or owner is None or labels.uid != os.geteuid() or owner.alive:
+        if labels is None or labels.uid != os.geteuid():
             continue
         run = RunFolder(Path(labels.run))
+        # The folder knows who took the kernel over; the label, which can't change, who made it.
+        owner = await asyncio.to_thread(run.owner) or Owner.parse(labels.owner)
+        if owner is None or owner.alive:
+            continue
         result.append(Orphan(container, run, await asyncio.to_thread(run.state)))
     return result
 

@@ -24,8 +24,8 @@ class Known:
 
     @property
     def owned(self) -> bool:
-        """Whether the process that started it lives."""
-        owner = Owner.parse(self.labels.owner)
+        """Whether the process that it belongs to lives."""
+        owner = RunFolder(Path(self.labels.run)).owner() or Owner.parse(self.labels.owner)
         return owner is not None and owner.alive
 
     @property

@@ -1,18 +1,13 @@
-"""What runs inside the container: the kernel. Standard library and ipykernel only; Python 3.6 and up.
-
-This file is copied into the run folder and started there by path, so it imports nothing of this package.
-Its exit codes tell the server what went wrong before there was a kernel (see tfgpu_kernel/deaths.py).
-"""
+"""Become the kernel: the first thing that runs inside the container."""
 
 import os
 import resource
 import runpy
 import sys
 
+from .codes import NO_FOLDER, NO_IPYKERNEL, NO_RUN_FOLDER
+
 OPEN_FILES = 65536  # Docker 29 starts with 1024, too few for tf.data; the hard limit is the engine's
-NO_RUN_FOLDER = 81  # the connection file is not where the server put it
-NO_IPYKERNEL = 82  # this Python has no ipykernel
-NO_FOLDER = 83  # the run folder can't be written: no sockets can be made
 
 
 def main(connection_file):  # type: ignore[no-untyped-def] # Python 3.6 runs this, mypy reads it
@@ -34,12 +29,8 @@ def main(connection_file):  # type: ignore[no-untyped-def] # Python 3.6 runs thi
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    # The folder of this file is no place for a notebook's imports; ipykernel_launcher sets the rest.
+    # The archive that this came from is no place for a notebook's imports; ipykernel_launcher sets the rest.
     sys.path[0] = ""
     sys.argv = ["ipykernel_launcher", "-f", connection_file]
     runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))  # type: ignore[no-untyped-call]

@@ -1,0 +1,5 @@
+"""Exit codes that tell the server what went wrong before there was a kernel (see tfgpu_kernel/deaths.py)."""
+
+NO_RUN_FOLDER = 81  # the connection file is not where the server put it
+NO_IPYKERNEL = 82  # this Python has no ipykernel
+NO_FOLDER = 83  # the run folder can't be written: no sockets can be made

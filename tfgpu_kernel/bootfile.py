@@ -1,0 +1,26 @@
+"""The program that a container's Python runs: the folder ``boot``, as one archive that Python can execute."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import io
+import zipfile
+from typing import Final
+
+PACKAGE: Final = "tfgpu_boot"
+"""The package's name inside: a kernel's own imports never meet it by accident."""
+_MAIN: Final = f"import sys\n\nfrom {PACKAGE}.main import main\n\nsys.exit(main(sys.argv[1]))\n"
+
+
+@functools.cache
+def archive() -> bytes:
+    """Return the archive (a zipapp, see the standard library's module of that name)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("__main__.py", _MAIN)
+        folder = importlib.resources.files(__package__) / "boot"
+        for source in sorted(folder.iterdir(), key=lambda source: source.name):
+            if source.name.endswith(".py"):
+                file.writestr(f"{PACKAGE}/{source.name}", source.read_bytes())
+    return buffer.getvalue()
