@@ -13,7 +13,8 @@ help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 	@echo
 	@echo 'Variables: TFGPU_PYTHON (which Python makes .venv), TFGPU_NO_APT=1 (install no system packages),'
-	@echo '           DOCKER_HOST (another engine), JUPYTER_RUNTIME_DIR (where sockets are made)'
+	@echo '           DOCKER_HOST (another engine), JUPYTER_RUNTIME_DIR (where sockets are made),'
+	@echo '           TFGPU_CHROMIUM (another browser for the tests)'
 
 .PHONY: setup
 setup: ## Make .venv with this package and its lab extension in it
@@ -56,12 +57,13 @@ lint: setup ## Check style, types and the direction of imports
 
 .PHONY: test-plain
 test-plain: setup ## Run the tests that need no engine
-	@pytest tests --ignore=tests/live
+	@pytest tests --ignore=tests/live --ignore=tests/browser --ignore=tests/faults
 
 .PHONY: test
 test: engine mnist ## Set everything up and run all tests
 	$(call step,test,images for the tests)
 	@scripts/apt.sh docker-registry gcc libc6-dev
+	@scripts/chromium.sh
 	@python -m tests.images.recipes slim tf:py311
 	$(call step,test,checks)
 	@ruff check tfgpu_kernel scripts tests
@@ -69,6 +71,12 @@ test: engine mnist ## Set everything up and run all tests
 	@lint-imports
 	$(call step,test,tests)
 	@pytest tests
+
+.PHONY: nightly
+nightly: test ## Run all tests, those that take long included
+	@python -m tests.images.recipes frozen:py36
+	$(call step,nightly,tests that take long)
+	@pytest tests -m nightly
 
 .PHONY: wheel
 wheel: setup ## Build the wheel into dist/
