@@ -69,6 +69,7 @@ test: engine mnist ## Set everything up and run all tests
 	@ruff check tfgpu_kernel scripts tests
 	@mypy tfgpu_kernel
 	@lint-imports
+	@cd labextension && jlpm lint
 	$(call step,test,tests)
 	@pytest tests
 

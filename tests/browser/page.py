@@ -1,0 +1,113 @@
+"""JupyterLab in a browser's tab, as tests handle it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+
+from .serving import Server
+
+_REPOSITORY: Final = Path(__file__).parents[2]
+IMAGES: Final = _REPOSITORY / ("docs/images" if os.environ.get("TFGPU_SCREENSHOTS") else "build/browser/images")
+"""Where pictures for the documentation go; into docs/ only when they are asked for (``make screenshots``)."""
+LOAD_MS: Final = 60_000
+KERNEL_MS: Final = 60_000
+
+
+@dataclass
+class Lab:
+    """One tab. What its console tells is kept; an error there that was not announced fails the test."""
+
+    page: Page
+    server: Server
+    console: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    _expected: list[re.Pattern[str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self._note(f"uncaught: {error}"))
+
+    def expect_error(self, pattern: str) -> None:
+        """Announce an error of the console's, such as the browser's own word on an answer of 500."""
+        self._expected.append(re.compile(pattern))
+
+    @property
+    def unexpected(self) -> list[str]:
+        """The errors that nobody announced."""
+        return [text for text in self.errors if not any(known.search(text) for known in self._expected)]
+
+    def open(self, path: str = "lab?reset") -> None:
+        """Load JupyterLab and wait until it is there."""
+        joined = "&" if "?" in path else "?"
+        self.page.goto(f"{self.server.url}{path}{joined}token={self.server.token}")
+        self.ready()
+
+    def ready(self) -> None:
+        """Wait until the application stands."""
+        self.page.wait_for_function("() => window.jupyterapp !== undefined", timeout=LOAD_MS)
+        self.page.evaluate("() => window.jupyterapp.restored")
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached", timeout=LOAD_MS)
+
+    def command(self, name: str, **arguments: Any) -> None:
+        """Run one of the application's commands, without waiting for its end."""
+        self.page.evaluate(
+            "([name, args]) => { window.jupyterapp.commands.execute(name, args).catch(() => undefined); }",
+            [name, arguments],
+        )
+
+    def launch(self, display_name: str) -> None:
+        """Choose a kernel for a notebook in the launcher."""
+        self.page.locator(f".jp-LauncherCard[title^='{display_name}'][data-category='Notebook']").first.click()
+
+    def notebook(self, path: str) -> Locator:
+        """Open a notebook of the server's root, with the kernel that it names."""
+        self.command("docmanager:open", path=path)
+        panel = self.page.locator(".jp-NotebookPanel:visible")
+        panel.wait_for(timeout=LOAD_MS)
+        return panel
+
+    def idle(self, timeout: int = KERNEL_MS) -> None:
+        """Wait until the visible notebook's kernel runs and has nothing to do."""
+        expect(
+            self.page.locator(".jp-NotebookPanel:visible .jp-Notebook-ExecutionIndicator").first
+        ).to_have_attribute("data-status", "idle", timeout=timeout)
+
+    def run(self, code: str) -> Locator:
+        """Run code in the visible notebook's last cell; return that cell."""
+        cell = self.page.locator(".jp-NotebookPanel:visible .jp-CodeCell").last
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("ControlOrMeta+a")
+        self.page.keyboard.insert_text(code)
+        self.page.keyboard.press("ControlOrMeta+Enter")
+        return cell
+
+    def theme(self, *, dark: bool) -> None:
+        """Change to JupyterLab's light or dark theme."""
+        self.page.evaluate(
+            "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })",
+            "JupyterLab Dark" if dark else "JupyterLab Light",
+        )
+        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", "false" if dark else "true")
+        self.page.wait_for_timeout(300)
+
+    def picture(self, name: str, part: Locator | None = None) -> None:
+        """Take a picture for the documentation in both themes: ``name-light.png`` and ``name-dark.png``."""
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        for theme in ("dark", "light"):
+            self.theme(dark=theme == "dark")
+            (part or self.page).screenshot(path=IMAGES / f"{name}-{theme}.png", animations="disabled")
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        line = f"{message.type}: {message.text} ({message.location.get('url', '')})"
+        self.console.append(line)
+        if message.type == "error":
+            self._note(line)
+
+    def _note(self, text: str) -> None:
+        self.errors.append(text)
