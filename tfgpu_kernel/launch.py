@@ -11,11 +11,12 @@ import logging
 import os
 import pwd
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from . import bootfile, container, deaths, gpus, identity, mounts, ready
 from .config import KernelConfig
@@ -38,6 +39,14 @@ LOG_LINES: Final = 30
 """How much of a dead container's log is shown with the error."""
 _STARTS_AT_ONCE: Final = 2 * (os.cpu_count() or 1)
 """CPU at the start is what breaks first under load; beyond this starts only slow each other down."""
+
+_turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()
+
+NO_RUN: Final = Path("/nowhere")
+"""Stands for the run folder in mounts that are planned before there is one."""
+
+Shape = Callable[[dict[str, Any], RunFolder], dict[str, Any]]
+"""Takes the create call's body and the run folder, and returns the body to be used; runs in a thread."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,78 @@ class Kernel:
     """From the request to the first answer."""
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """All that was decided and found out before anything is made: image, GPUs, user, mounts."""
+
+    request: Request
+    config: KernelConfig
+    info: EngineInfo
+    identity: Identity
+    gpu: GpuRequest
+    image: ReadyImage
+    mounts: Mounts
+    """With the run folder's place taken by :data:`NO_RUN`, until there is one; see :meth:`mounts_with`."""
+    began: float
+    """On the monotonic clock."""
+
+    def mounts_with(self, run: RunFolder) -> Mounts:
+        """Return the mounts with a run folder in its place."""
+        binds = (
+            replace(bind, source=str(run.io)) if bind.source == str(NO_RUN) else bind for bind in self.mounts.binds
+        )
+        return replace(self.mounts, binds=tuple(binds))
+
+    def body(self, run: RunFolder, env: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return the create call's body; ``env`` in place of the request's environment."""
+        plan = container.Plan(
+            config=self.config,
+            image=self.image.record.id,
+            python=self.image.python,
+            identity=self.identity,
+            mounts=self.mounts_with(run),
+            empty_file=str(run.empty),
+            cwd=self.cwd,
+            env=self.env if env is None else env,
+            gpu=self.gpu,
+            labels=KernelLabels(
+                uid=os.geteuid(),
+                owner=str(Owner.current()),
+                run=str(run.path),
+                image=self.config.image,
+                config=self.config.fingerprint(),
+                gpus=self.gpu.uuids,
+            ),
+        )
+        return container.create_args(plan, self.info)
+
+    @property
+    def cwd(self) -> str:
+        """The working directory as the container has it."""
+        return self.mounts.inside(self.request.cwd) or self.request.cwd
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The caller's environment with the notebook's path as the container has it."""
+        env = dict(self.request.env)
+        notebook = env.get("JPY_SESSION_NAME")
+        if notebook and notebook.startswith("/"):
+            env["JPY_SESSION_NAME"] = self.mounts.inside(notebook) or notebook
+        return env
+
+
 async def launch(request: Request, config: KernelConfig, engine: Engine, report: Report) -> Kernel:
     """Start a kernel in a container and wait until it answers.
 
     :raises TfgpuError: whatever goes wrong; nothing is left behind.
+    """
+    return await start(await prepare(request, config, engine, report), engine, report)
+
+
+async def prepare(request: Request, config: KernelConfig, engine: Engine, report: Report) -> Prepared:
+    """Decide and find out all that a start needs; makes nothing but the image and the user's caches.
+
+    :raises TfgpuError: whatever is missing.
     """
     began = time.monotonic()
     report(Step("engine", "Asking the Docker engine"))
@@ -87,56 +164,56 @@ async def launch(request: Request, config: KernelConfig, engine: Engine, report:
     cache = await asyncio.to_thread(prepare_cache, who)
     gpu = await gpus.choose(config, info, report)
     image = await ensure(config.image, engine, config, report)
+    planned = plan_mounts(request, config, engine, cache)
+    return Prepared(request, config, info, who, gpu, image, planned, began)
+
+
+async def start(prepared: Prepared, engine: Engine, report: Report, *, shape: Shape | None = None) -> Kernel:
+    """Make the container and wait until its kernel answers.
+
+    :param shape: for a kernel that nobody waits for yet; what is started then belongs to no notebook.
+    :raises TfgpuError: whatever goes wrong; nothing is left behind.
+    """
+    request, config, who = prepared.request, prepared.config, prepared.identity
     run = request.run
     if run is None:
         run = await asyncio.to_thread(RunFolder.create, who.host_uid, who.host_gid)
     creating: asyncio.Task[str] | None = None
     try:
-        planned = plan_mounts(request, config, engine, run, cache)
         connection = request.connection or Connection(str(run.io))
-        await asyncio.to_thread(
-            run.prepare, connection, bootfile.archive(), who.host_uid, who.host_gid
-        )
-        plan = container.Plan(
-            config=config,
-            image=image.record.id,
-            python=image.python,
-            identity=who,
-            mounts=planned,
-            empty_file=str(run.empty),
-            cwd=planned.inside(request.cwd) or request.cwd,
-            env=inside_env(request, planned),
-            gpu=gpu,
-            labels=KernelLabels(
-                uid=os.geteuid(),
-                owner=str(Owner.current()),
-                run=str(run.path),
-                image=config.image,
-                config=config.fingerprint(),
-                gpus=gpu.uuids,
-            ),
-        )
-        report(Step("creating", f"Creating the container from {config.image}"))
-        body = container.create_args(plan, info)
-        # A task of its own: cancelled in the middle, the engine still makes the container, and it must go.
-        creating = asyncio.ensure_future(engine.create(body, f"tfgpu-{run.path.name}"))
-        made = await asyncio.shield(creating)
-        await engine.put_archive(made, "/", identity.archive(who, image.passwd, image.group))
-        end = engine.watch(made)
-        report(Step("starting", "Starting the kernel"))
-        await engine.start(made)
-        await first_answer(connection, end, config, engine, made)
+        await asyncio.to_thread(run.prepare, connection, bootfile.archive(), who.host_uid, who.host_gid)
+        body = prepared.body(run)
+        if shape is not None:
+            body = await asyncio.to_thread(shape, body, run)
+        async with _turn():
+            report(Step("creating", f"Creating the container from {config.image}"))
+            # A task of its own: cancelled in the middle, the engine still makes the container, and it must go.
+            creating = asyncio.ensure_future(engine.create(body, f"tfgpu-{run.path.name}"))
+            made = await asyncio.shield(creating)
+            await engine.put_archive(made, "/", identity.archive(who, prepared.image.passwd, prepared.image.group))
+            end = engine.watch(made)
+            report(Step("starting", "Starting the kernel"))
+            await engine.start(made)
+            await first_answer(connection, end, config, engine, made)
     except BaseException:
         await asyncio.shield(undo(engine, creating, run, keep_folder=request.run is not None))
         raise
-    run.write_state(
-        KernelState(
-            request.kernel_id, request.kernel_name, request.notebook, "running", made, time.time()
-        )
-    )
-    seconds = time.monotonic() - began
+    if shape is None:
+        write_running(run, request, made)
+    seconds = time.monotonic() - prepared.began
     report(Step("ready", f"Ready after {seconds:.1f} s"))
-    return Kernel(made, end, connection, run, who, image, planned, gpu, seconds)
+    planned = prepared.mounts_with(run)
+    return Kernel(made, end, connection, run, who, prepared.image, planned, prepared.gpu, seconds)
+
+
+def _turn() -> asyncio.Semaphore:
+    """Return what lets some starts through at once; one for each event loop, since it belongs to its loop."""
+    return _turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_STARTS_AT_ONCE))
+
+
+def write_running(run: RunFolder, request: Request, made: str) -> None:
+    """Note who runs in a container."""
+    run.write_state(KernelState(request.kernel_id, request.kernel_name, request.notebook, "running", made, time.time()))
 
 
 def check_engine(info: EngineInfo) -> None:
@@ -170,31 +247,20 @@ def prepare_cache(who: Identity) -> Path:
     return cache
 
 
-def plan_mounts(
-    request: Request, config: KernelConfig, engine: Engine, run: RunFolder, cache: Path
-) -> Mounts:
+def plan_mounts(request: Request, config: KernelConfig, engine: Engine, cache: Path) -> Mounts:
     """Judge the mounts; the kernel's home folders are those of the server's and the kernel's user."""
     homes = {os.path.expanduser("~"), *(entry.pw_dir for entry in pwd.getpwall() if entry.pw_dir != "/")}
     roots = config.mount_roots or (os.path.expanduser("~"), request.workspace)
     return mounts.plan(
         workspace=config.workspace or request.workspace,
         cwd=request.cwd,
-        run_io=run.io,
+        run_io=NO_RUN,
         cache=cache,
         further=config.mounts,
         roots=roots,
         homes=homes,
         sockets=(engine.address.partition("://")[2],) if engine.is_local else (),
     )
-
-
-def inside_env(request: Request, planned: Mounts) -> dict[str, str]:
-    """Return the caller's environment with the notebook's path as the container has it."""
-    env = dict(request.env)
-    notebook = env.get("JPY_SESSION_NAME")
-    if notebook and notebook.startswith("/"):
-        env["JPY_SESSION_NAME"] = planned.inside(notebook) or notebook
-    return env
 
 
 async def first_answer(
@@ -224,9 +290,7 @@ async def first_answer(
         ) from None  # fmt: skip
 
 
-async def undo(
-    engine: Engine, creating: asyncio.Task[str] | None, run: RunFolder, *, keep_folder: bool
-) -> None:
+async def undo(engine: Engine, creating: asyncio.Task[str] | None, run: RunFolder, *, keep_folder: bool) -> None:
     """Remove what a launch made before it failed."""
     if creating is not None:
         try:
