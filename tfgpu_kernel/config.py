@@ -20,6 +20,7 @@ from .errors import ConfigError
 from .labels import PREFIX
 
 Pull = Literal["missing", "always", "never"]
+OnServerStop = Literal["shutdown", "detach"]
 Gpus = int | Literal["all"] | tuple[str, ...]
 """How many GPUs (0 for none), all of them, or these (index, UUID or MIG UUID)."""
 
@@ -69,6 +70,7 @@ class KernelConfig:
     pull: Pull = "missing"
     pull_timeout: float = 3600.0
     launch_timeout: float = 60.0
+    on_server_stop: OnServerStop = "shutdown"
 
     def fingerprint(self) -> str:
         """Return a short hash that differs where any setting differs."""
@@ -100,6 +102,7 @@ def parse(settings: Mapping[str, Any]) -> KernelConfig:
         pull=pull(settings["pull"]),
         pull_timeout=seconds("pull_timeout", settings["pull_timeout"]),
         launch_timeout=seconds("launch_timeout", settings["launch_timeout"]),
+        on_server_stop=on_server_stop(settings["on_server_stop"]),
     )
 
 
@@ -236,6 +239,14 @@ def pull(value: str) -> Pull:
         if value == choice:
             return choice  # type: ignore[no-any-return]
     raise _bad("pull", value, '"missing", "always" or "never"')
+
+
+def on_server_stop(value: str) -> OnServerStop:
+    """Check what becomes of the kernel when its server is stopped."""
+    for choice in get_args(OnServerStop):
+        if value == choice:
+            return choice  # type: ignore[no-any-return]
+    raise _bad("on_server_stop", value, '"shutdown" or "detach"')
 
 
 def seconds(name: str, value: object) -> float:

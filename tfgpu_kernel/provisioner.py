@@ -25,6 +25,7 @@ from .engine import find
 from .engine.base import Engine, Exit
 from .engine.events import outcome
 from .errors import ContainerGone, TfgpuError
+from .handover import Handover, root_of
 from .launch import LOG_LINES, Kernel, Request, launch
 from .launches import Launch
 from .progress import Step
@@ -167,6 +168,13 @@ class TfgpuProvisioner(KernelProvisionerBase):
         config=True,
         help="Seconds from the start of the container to the kernel's first answer.",
     )
+    on_server_stop = Unicode(
+        "shutdown",
+        config=True,
+        help='What becomes of the kernel when the server is stopped in good order: "shutdown" (default, as with '
+        'every kernel) or "detach": it goes on, and the next server with the same root folder takes it up. A '
+        "kernel whose server crashed goes on in either case.",
+    )
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -231,7 +239,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
             raise
         launches.leave(entry, Step("ready", f"Ready after {kernel.seconds:.1f} s"))
         self._kernel, self._run = kernel, kernel.run
-        _own(self._need_engine(), kernel)
+        await self._provide(kernel, kwargs)
         self._active, self._asked_to_end, self._restarting = True, False, False
         self._failure = self._report = None
         self.connection_info = kernel.connection.host_info()
@@ -379,6 +387,42 @@ class TfgpuProvisioner(KernelProvisionerBase):
             for name, text in env.items()
             if (name in named or os.environ.get(name) != text) and name != "JPY_PARENT_PID"
         }
+
+    async def _provide(self, kernel: Kernel, kwargs: dict[str, Any]) -> None:
+        """See to what becomes of the kernel when this process ends: it ends too, or a next server takes it up."""
+        root = self._root_folder()
+        if not root:
+            _own(self._need_engine(), kernel)
+        left = Handover.of(kernel, self.kernel_id, root_of(root), self._cwd, self._added_env(kwargs.get("env", {})))
+        try:
+            await asyncio.to_thread(left.write, kernel.run)
+        except TfgpuError as error:
+            self.log.warning("Kernel %s can't outlive this server: %s", self.kernel_id, error)
+
+    def resume(self, left: Handover, run: RunFolder, engine: Engine) -> KernelConnectionInfo:
+        """Take up a kernel that runs and that a server before this one started; see adopt.py."""
+        self._engine, self._run, self._cwd = engine, run, left.cwd
+        self._kernel = Kernel(
+            left.container,
+            engine.watch(left.container),
+            left.connection,
+            run,
+            left.identity,
+            left.image,
+            left.mounts,
+            left.gpu,
+            left.seconds,
+        )
+        self._active = True
+        self.connection_info = self._kernel.connection.host_info()
+        return self.connection_info
+
+    def release(self) -> None:
+        """Let go of the kernel without ending it: a next server takes it up."""
+        if self._kernel is not None:
+            self._need_engine().unwatch(self._kernel.container)
+            _owned.pop(self._kernel.container, None)
+        self._kernel, self._run, self._active = None, None, False
 
     def _need_engine(self) -> Engine:
         if self._engine is None:

@@ -2,6 +2,7 @@
 
     <root>/<name>/state.json   who runs here now; only the server writes and reads it
     <root>/<name>/owner        the process that the kernel belongs to: who made it, or took it over since
+    <root>/<name>/handover.json  what the next server needs, should this one end before the kernel
     <root>/<name>/empty        an empty file that covers files the kernel must not see
     <root>/<name>/io/          mounted into the container: connection file, sockets, boot.pyz
 
@@ -102,6 +103,20 @@ class RunFolder:
             beside.rename(self.io / name)
         except OSError as error:
             beside.unlink(missing_ok=True)
+            raise _disk(error, self.path) from error
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Put a file into the server's own part, readable by the server's user alone.
+
+        :raises NoSpace: when the disk is full.
+        """
+        beside = self.path / f"{name}.{secrets.token_hex(4)}"
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            beside.rename(self.path / name)
+        except OSError as error:
             raise _disk(error, self.path) from error
 
     def prepare(self, connection: Connection, boot: bytes, uid: int, gid: int) -> None:

@@ -1,0 +1,233 @@
+"""Taking up kernels that outlived their server: at a server's start, before anybody lists kernels.
+
+A kernel is known by its run folder: who owned it, in which container it runs, by which key it is reached. So
+the same kernel, under the same id, gets a new manager with all that jupyter_client expects of one that was
+started here, interrupt and restart included. (jupyter_server's ``allow_external_kernels`` only lists kernels.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from jupyter_client.kernelspec import NoSuchKernel
+from jupyter_client.manager import KernelManager
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
+from jupyter_client.session import Session
+
+from . import handover, obituaries, runfolder
+from .deaths import explain
+from .engine import find
+from .engine.base import ContainerRecord, Engine
+from .errors import KernelDied, TfgpuError
+from .handover import Handover
+from .labels import KIND, KIND_KERNEL, UID, KernelLabels
+from .launch import LOG_LINES
+from .owner import Owner
+from .provisioner import TfgpuProvisioner
+from .runfolder import KernelState, RunFolder
+
+PATIENCE_SECONDS: Final = 5.0
+"""How long a server's start waits for the engine. After that kernels are taken up unseen: not knowing is not death."""
+
+Log = logging.Logger | logging.LoggerAdapter[Any]
+
+
+@dataclass(frozen=True)
+class Left:
+    """A kernel whose server is gone."""
+
+    run: RunFolder
+    state: KernelState
+    handover: Handover
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A kernel that was taken up."""
+
+    kernel_id: str
+    run: RunFolder
+    state: KernelState
+    manager: Any
+    """Its new kernel manager."""
+
+
+def left(root: str | None = None) -> Sequence[Left]:
+    """Return the kernels whose owner is gone.
+
+    :param root: only those of a server with this root folder; None for all.
+    """
+    found = []
+    for run in runfolder.existing():
+        state, what = run.state(), handover.read(run)
+        if state is None or state.state != "running" or what is None or run.owner_alive():
+            continue
+        if root is None or (what.root and what.root == handover.root_of(root)):
+            found.append(Left(run, state, what))
+    return found
+
+
+def all_of(multi: Any, root: str, log: Log) -> Sequence[Adopted]:
+    """Take up what a former server with the same root folder left; for a loop that doesn't run yet.
+
+    :param multi: the server's ``MappingKernelManager``.
+    """
+    waiting = left(root)
+    if not waiting:
+        return ()
+    engine = find.engine()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            running = thread.submit(asyncio.run, alive(engine, waiting)).result()
+        except (TfgpuError, TimeoutError) as error:
+            log.warning("The engine can't tell which kernels live, so all count as living: %s", error)
+            running = waiting
+    return [adopted for one in running if (adopted := take(multi, engine, one, log)) is not None]
+
+
+async def alive(engine: Engine, waiting: Sequence[Left]) -> Sequence[Left]:
+    """Return those that run; tell why the others ended.
+
+    :raises TfgpuError: when the engine doesn't answer.
+    """
+    listing = engine.list({KIND: KIND_KERNEL, UID: str(os.geteuid())})
+    found: Mapping[str, ContainerRecord] = {
+        record.id: record for record in await asyncio.wait_for(listing, PATIENCE_SECONDS)
+    }
+    running = []
+    for one in waiting:
+        record = found.get(one.handover.container)
+        labels = KernelLabels.from_docker(record.labels) if record else None
+        if record and labels and labels.run == str(one.run.path) and record.state in {"running", "paused"}:
+            running.append(one)
+        else:
+            await _tell_death(engine, one, record)
+    return running
+
+
+async def _tell_death(engine: Engine, one: Left, record: ContainerRecord | None) -> None:
+    """Say why a kernel ended while no server was there; the next sweep removes what is left of it."""
+    account: TfgpuError = KernelDied(
+        "The kernel ended while no server was running: its container is gone.", "restart the kernel."
+    )
+    if record is not None:
+        with contextlib.suppress(TfgpuError):
+            end = await engine.exit_status(record.id)
+            text = await engine.logs(record.id, LOG_LINES)
+            if end is not None:
+                account = explain(end, text, image=one.handover.image.requested, memory=None)
+    await asyncio.to_thread(one.run.change_state, state="ended", ended=time.time(), death=account.message)
+    state = one.state
+    obituaries.publish(obituaries.Obituary(state.kernel_id, state.kernel_name, state.notebook, account))
+
+
+def take(multi: Any, engine: Engine, one: Left, log: Log) -> Adopted | None:
+    """Take up one kernel; None where another server was faster, or it can't be."""
+    kernel_id = one.state.kernel_id
+    if kernel_id in multi:
+        return None
+    try:
+        manager = _manager(multi, one)
+    except NoSuchKernel:
+        log.warning(
+            "Kernel %s is left alone: its kernelspec %r is not installed any more", kernel_id, one.state.kernel_name
+        )
+        return None
+    if not one.run.take_over(_ownerless):
+        return None
+    (one.run.path / "orphaned").unlink(missing_ok=True)
+    provisioner = manager.provisioner
+    assert isinstance(provisioner, TfgpuProvisioner)
+    manager.load_connection_info(provisioner.resume(one.handover, one.run, engine))
+    manager.write_connection_file()
+    _enter(multi, kernel_id, manager)
+    log.info("Kernel %s goes on: taken up from a server that is gone", kernel_id)
+    return Adopted(kernel_id, one.run, one.state, manager)
+
+
+def _ownerless(owner: Owner | None) -> bool:
+    return owner is None or not owner.alive
+
+
+def _manager(multi: Any, one: Left) -> Any:
+    """Make a manager as a start would have left it.
+
+    :raises NoSuchKernel: when the kernelspec is gone.
+    """
+    kernel_id = one.state.kernel_id
+    manager: KernelManager
+    manager, _, _ = multi.pre_start_kernel(one.state.kernel_name, {"kernel_id": kernel_id})
+    manager.kernel_id = kernel_id
+    manager.provisioner = KernelProvisionerFactory.instance(parent=multi).create_provisioner_instance(
+        kernel_id, manager.kernel_spec, parent=manager
+    )
+    if not isinstance(manager.provisioner, TfgpuProvisioner):
+        raise NoSuchKernel(one.state.kernel_name)  # the kernelspec names another provisioner now
+    # What a restart starts with.
+    args: dict[str, Any] = {"cwd": one.handover.cwd, "env": {**os.environ, **one.handover.env}}
+    manager._launch_args = args
+    manager._attempted_start = True
+    return manager
+
+
+def _enter(multi: Any, kernel_id: str, manager: Any) -> None:
+    """Do what jupyter_server does with a kernel that it has started."""
+    manager.ready.set_result(None)
+    manager.start_restarter()
+    manager._connect_control_socket()
+    # A page asks what the kernel is before it connects, and a busy kernel gives no answer.
+    known: Future[dict[str, Any]] = Future()
+    known.set_result({})
+    manager._kernel_info_future = known
+    multi._kernels[kernel_id] = manager
+    multi._kernel_connections[kernel_id] = 0
+    multi._kernel_ports[kernel_id] = manager.ports
+    multi.start_watching_activity(kernel_id)
+    manager.last_activity = datetime.now(timezone.utc)
+    multi.add_restart_callback(kernel_id, lambda: multi._handle_kernel_died(kernel_id), "dead")
+    if not multi._initialized_culler:
+        multi.initialize_culler()
+    _ask_whether_idle(manager)
+
+
+def _ask_whether_idle(manager: Any) -> None:
+    """Count the kernel as busy until it answers: a kernel that runs a cell doesn't."""
+    manager.execution_state, manager.reason = "busy", ""
+    stream = manager.connect_shell()
+    session = Session(key=manager.session.key, username="tfgpu")
+
+    def answered(_: object) -> None:
+        manager.execution_state = "idle"
+        stream.close()
+
+    stream.on_recv(answered)
+    session.send(stream, "kernel_info_request")
+
+
+def let_go(multi: Any, log: Log) -> Sequence[str]:
+    """Let go of the kernels that are to outlive this server, and return their ids."""
+    gone = []
+    for kernel_id, manager in list(multi._kernels.items()):
+        provisioner = getattr(manager, "provisioner", None)
+        if not isinstance(provisioner, TfgpuProvisioner) or not provisioner.has_process:
+            continue
+        if provisioner.on_server_stop != "detach":
+            continue
+        manager.stop_restarter()
+        multi.stop_watching_activity(kernel_id)
+        multi.stop_buffering(kernel_id)
+        manager._close_control_socket()
+        provisioner.release()
+        multi.remove_kernel(kernel_id)
+        log.info("Kernel %s goes on without this server", kernel_id)
+        gone.append(kernel_id)
+    return gone
