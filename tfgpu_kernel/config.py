@@ -21,6 +21,10 @@ from .labels import PREFIX
 
 Pull = Literal["missing", "always", "never"]
 OnServerStop = Literal["shutdown", "detach"]
+Sharing = Literal["shared", "exclusive"]
+WhenFull = Literal["wait", "fail", "cpu"]
+GpuWay = Literal["auto", "runtime", "cdi", "device-request"]
+"""How a container is asked for with GPUs, see :mod:`tfgpu_kernel.gpu.request`."""
 Gpus = int | Literal["all"] | tuple[str, ...]
 """How many GPUs (0 for none), all of them, or these (index, UUID or MIG UUID)."""
 
@@ -55,6 +59,9 @@ class KernelConfig:
     image: str = DEFAULT_IMAGE
     gpus: Gpus = 1
     gpu_required: bool = True
+    gpu_sharing: Sharing = "shared"
+    when_full: WhenFull = "fail"
+    gpu_request: GpuWay = "auto"
     packages: tuple[str, ...] = ()
     workspace: str = ""
     mounts: tuple[MountRequest, ...] = ()
@@ -87,6 +94,9 @@ def parse(settings: Mapping[str, Any]) -> KernelConfig:
         image=image_reference(settings["image"]),
         gpus=gpus(settings["gpus"]),
         gpu_required=bool(settings["gpu_required"]),
+        gpu_sharing=choice("gpu_sharing", settings["gpu_sharing"], Sharing),
+        when_full=choice("when_full", settings["when_full"], WhenFull),
+        gpu_request=choice("gpu_request", settings["gpu_request"], GpuWay),
         packages=tuple(package(text) for text in settings["packages"]),
         workspace=str(settings["workspace"]),
         mounts=tuple(mount(entry) for entry in settings["mounts"]),
@@ -99,10 +109,10 @@ def parse(settings: Mapping[str, Any]) -> KernelConfig:
         pids_limit=at_least("pids_limit", settings["pids_limit"], 64),
         user=user(settings["user"]),
         labels=tuple(sorted(user_labels(settings["labels"]).items())),
-        pull=pull(settings["pull"]),
+        pull=choice("pull", settings["pull"], Pull),
         pull_timeout=seconds("pull_timeout", settings["pull_timeout"]),
         launch_timeout=seconds("launch_timeout", settings["launch_timeout"]),
-        on_server_stop=on_server_stop(settings["on_server_stop"]),
+        on_server_stop=choice("on_server_stop", settings["on_server_stop"], OnServerStop),
     )
 
 
@@ -233,20 +243,12 @@ def user_labels(value: Mapping[str, object]) -> dict[str, str]:
     return {name: str(text) for name, text in value.items()}
 
 
-def pull(value: str) -> Pull:
-    """Check when an image is pulled."""
-    for choice in get_args(Pull):
-        if value == choice:
-            return choice  # type: ignore[no-any-return]
-    raise _bad("pull", value, '"missing", "always" or "never"')
-
-
-def on_server_stop(value: str) -> OnServerStop:
-    """Check what becomes of the kernel when its server is stopped."""
-    for choice in get_args(OnServerStop):
-        if value == choice:
-            return choice  # type: ignore[no-any-return]
-    raise _bad("on_server_stop", value, '"shutdown" or "detach"')
+def choice(name: str, value: object, choices: Any) -> Any:
+    """Check a word against those of a Literal type."""
+    words = get_args(choices)
+    if value in words:
+        return value
+    raise _bad(name, value, ", ".join(f'"{word}"' for word in words[:-1]) + f' or "{words[-1]}"')
 
 
 def seconds(name: str, value: object) -> float:

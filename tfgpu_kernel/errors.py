@@ -125,6 +125,24 @@ class GpuUnusable(TfgpuError):
     code = "gpu-unusable"
 
 
+class GpusTaken(TfgpuError):
+    """The GPUs are all held by others; the text says by whom, since when, and who is idle."""
+
+    code = "gpus-taken"
+
+
+class GpuLost(TfgpuError):
+    """A GPU went away under a running kernel."""
+
+    code = "gpu-lost"
+
+
+class PolicyRefused(TfgpuError):
+    """The administrator's policy (/etc/tfgpu/policy.toml) doesn't allow what was asked for."""
+
+    code = "policy-refused"
+
+
 class KernelDied(TfgpuError):
     """The kernel's container ended without having been asked to."""
 

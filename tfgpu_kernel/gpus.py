@@ -1,91 +1,343 @@
-"""Which GPUs a kernel gets: judged from driver, NVML and engine before anything is created."""
+"""Which GPUs a kernel gets: judged from driver, NVML and engine before anything is created, then leased."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import pwd
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
-from .config import Gpus, KernelConfig
-from .engine.base import EngineInfo
-from .errors import ConfigError, GpuUnusable
-from .gpu import nvml
-from .gpu.request import RUNTIME, GpuRequest, request
+from . import lease
+from .config import Gpus, GpuWay, KernelConfig
+from .engine.base import Engine, EngineInfo
+from .errors import ConfigError, GpusTaken, GpuUnusable
+from .gpu import nvml, units
+from .gpu.request import CDI_KIND, NO_GPU, RUNTIME, GpuRequest, Way, cdi_name, request
+from .gpu.units import Unit
+from .lease import Holder
+from .policy import Policy, refused
 from .progress import Report, Step
+from .runfolder import RunFolder
 
 NVML_SECONDS: Final = 5.0
 """How long NVML may take; a GPU that fell off the bus can hang it."""
+LOOK_SECONDS: Final = 1.0
+"""How often who waits looks again: nobody tells when a process outside lets go of a GPU."""
+HOOKS: Final = ("nvidia-container-runtime-hook", "nvidia-container-toolkit")
+"""What the engine looks for on its PATH to serve a device request."""
 
 
-async def choose(config: KernelConfig, engine: EngineInfo, report: Report) -> GpuRequest:
-    """Decide which GPUs a kernel gets, or say why there are none.
+@dataclass(frozen=True)
+class Grant:
+    """What a kernel gets, and how its container is asked for with it.
+
+    :param cuda: the newest CUDA that the driver serves.
+    :param cpu_because: why it runs on the CPU though a GPU was wanted; empty otherwise.
+    """
+
+    request: GpuRequest
+    units: tuple[Unit, ...] = ()
+    driver: str = ""
+    cuda: tuple[int, int] | None = None
+    cpu_because: str = ""
+
+    @property
+    def uuids(self) -> tuple[str, ...]:
+        """The UUIDs of the GPUs and MIG devices granted."""
+        return self.request.uuids
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What this machine can lend to a kernel, before anything is leased.
+
+    :param sample: the GPUs as they are; None where none is wanted, or none is usable and none required.
+    :param likely: the units that the kernel would get if it alone chose now; who is faster may change that.
+    :param cpu_because: why it runs on the CPU though a GPU was wanted; empty otherwise.
+    """
+
+    policy: Policy
+    sample: nvml.Sample | None = None
+    likely: tuple[Unit, ...] = ()
+    cpu_because: str = ""
+
+    @property
+    def cuda(self) -> tuple[int, int] | None:
+        """The newest CUDA that the driver serves."""
+        return self.sample.cuda if self.sample else None
+
+
+async def judge(config: KernelConfig, policy: Policy, info: EngineInfo, report: Report) -> Judged:
+    """Find out whether a kernel could have the GPUs that it wants.
 
     :raises GpuUnusable: when a GPU is required and none is usable.
     :raises ConfigError: when a GPU is named that this machine hasn't.
     """
     if config.gpus == 0:
-        return request(())
+        return Judged(policy)
     try:
-        sample = await usable(engine)
-        uuids = pick(config.gpus, sample)
+        sample = await usable(info, config.gpu_request)
+        here = units.units(sample)
+        likely = pick(replace(config, gpu_sharing="shared"), here, [], 0)
+        granted([unit.uuid for unit in likely], sample, info, config.gpu_request)
     except GpuUnusable as error:
         if config.gpu_required:
             raise
         report(Step("gpu", f"Running on the CPU: {error.message}"))
-        return request(())
-    report(Step("gpu", f"Using {len(uuids)} of {len(sample.gpus)} GPUs"))
-    return request(uuids)
+        return Judged(policy, cpu_because=error.message)
+    with contextlib.suppress(GpusTaken):
+        likely = pick(config, here, lease.holders(), 0, policy)
+    return Judged(policy, sample, likely)
 
 
-async def usable(engine: EngineInfo) -> nvml.Sample:
+async def grant(
+    judged: Judged, config: KernelConfig, engine: Engine, info: EngineInfo, run: RunFolder, uid: int, report: Report
+) -> Grant:
+    """Lease to a run folder the GPUs that its kernel gets.
+
+    :raises GpusTaken: when others hold them, and the kernel is to fail then.
+    :raises PolicyRefused: when the user has as many as allowed.
+    """
+    if judged.sample is None:
+        return Grant(NO_GPU, cpu_because=judged.cpu_because)
+    try:
+        taken, sample = await _leased(config, judged.policy, engine, judged.sample, run, uid, report)
+    except GpusTaken as error:
+        if config.when_full != "cpu":
+            raise
+        report(Step("gpu", f"Running on the CPU: {error.message}"))
+        return Grant(NO_GPU, cpu_because=error.message)
+    given = granted(taken, sample, info, config.gpu_request)
+    report(Step("gpu", f"Using {', '.join(f'GPU {unit.place} ({unit.name})' for unit in given.units)}"))
+    return given
+
+
+async def usable(engine: EngineInfo, way: GpuWay = "auto") -> nvml.Sample:
     """Return the machine's GPUs, if a container could use them.
 
-    :raises GpuUnusable: with the lowest thing that is missing: driver, NVML, GPU, runtime.
+    :raises GpuUnusable: with the lowest thing that is missing: driver, NVML, GPU, a way to ask for it.
     """
     try:
         sample = await nvml.sample_async(NVML_SECONDS)
     except nvml.NvmlError as error:
         raise GpuUnusable(
-            f"This machine has no usable NVIDIA GPU: {error}",
-            "install NVIDIA's driver, and see that nvidia-smi lists the GPU; to run on the CPU instead, choose "
+            f"This machine has no usable NVIDIA GPU: {error}.",
+            "run jupyter tfgpu doctor, which says what to install here; to run on the CPU instead, choose "
             "TensorFlow CPU (Docker), or set gpu_required to false.",
         ) from error
     if not sample.gpus:
+        lost = "; ".join(f"GPU {gpu.index}: {gpu.cause}" for gpu in sample.failed)
         raise GpuUnusable(
-            "The NVIDIA driver runs, but sees no GPU.",
+            f"The NVIDIA driver runs, but sees no GPU{f' that works ({lost})' if lost else ''}.",
             "check that the GPU is plugged in and not lent to a virtual machine (nvidia-smi -L).",
         )
-    if RUNTIME not in engine.runtimes:
+    if not units.units(sample):
         raise GpuUnusable(
-            f"This machine has a GPU ({sample.gpus[0].name}), but its Docker engine {engine.version} "
-            "doesn't know the nvidia runtime, which lends GPUs to containers.",
-            "install nvidia-container-toolkit, then: sudo nvidia-ctk runtime configure --runtime=docker "
-            "&& sudo systemctl restart docker.",
+            "Each GPU of this machine is in MIG mode, and none is cut into MIG devices.",
+            "make some (sudo nvidia-smi mig -cgi 9 -C), or turn MIG mode off (sudo nvidia-smi -mig 0).",
         )
+    how(engine, way, sample.gpus[0].name)
     return sample
 
 
-def pick(wanted: Gpus, sample: nvml.Sample) -> tuple[str, ...]:
-    """Choose GPUs: those named, all, or the ``wanted`` ones with most free memory.
+def how(engine: EngineInfo, way: GpuWay, gpu: str) -> Way:
+    """Return how the engine is asked for GPUs: as set, or the best that it offers.
 
+    :raises GpuUnusable: when it offers none.
+    """
+    if way != "auto":
+        return way
+    if RUNTIME in engine.runtimes:
+        return "runtime"
+    if any(device.startswith(f"{CDI_KIND}=") for device in engine.cdi_devices):
+        return "cdi"
+    if any(shutil.which(hook) for hook in HOOKS):
+        return "device-request"
+    raise GpuUnusable(
+        f"This machine has a GPU ({gpu}), but its engine {engine.version} knows neither the nvidia runtime nor an "
+        "NVIDIA device by CDI, which lend GPUs to containers.",
+        "install nvidia-container-toolkit, then: sudo nvidia-ctk runtime configure --runtime=docker "
+        "&& sudo systemctl restart docker. More: jupyter tfgpu doctor.",
+    )
+
+
+def granted(uuids: Sequence[str], sample: nvml.Sample, engine: EngineInfo, way: GpuWay) -> Grant:
+    """Return the grant of units that were leased.
+
+    :raises GpuUnusable: when the engine's CDI specification doesn't have one.
+    """
+    known = {unit.uuid: unit for unit in units.units(sample)}
+    chosen = tuple(known[uuid] for uuid in uuids)
+    asked = how(engine, way, chosen[0].name)
+    names = [cdi_name(unit.uuid, unit.place, engine.cdi_devices) for unit in chosen] if asked == "cdi" else []
+    missing = [unit for unit, name in zip(chosen, names, strict=False) if name is None]
+    if missing and engine.cdi_devices:
+        raise GpuUnusable(
+            f"The engine's CDI specification doesn't have GPU {missing[0].place} ({missing[0].uuid}): it is older than "
+            "the machine's present state.",
+            "make it anew: sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml.",
+        )
+    # An engine that tells no devices gets the usual name, and answers for itself.
+    full = [name or f"{CDI_KIND}={unit.uuid}" for unit, name in zip(chosen, names, strict=False)]
+    return Grant(request(uuids, asked, full), chosen, sample.driver, sample.cuda)
+
+
+async def _leased(
+    config: KernelConfig, policy: Policy, engine: Engine, sample: nvml.Sample, run: RunFolder, uid: int, report: Report
+) -> tuple[Sequence[str], nvml.Sample]:
+    """Lease units to a run folder; wait for them where the setting says so."""
+    here = {unit.uuid for unit in units.units(sample)}
+    kept = tuple(holder.gpu for holder in lease.held_by(run.path))
+    if kept and here.issuperset(kept):
+        return kept, sample  # a restart keeps what the kernel had
+
+    async def attempt(sample: nvml.Sample, since: float) -> Sequence[str]:
+        ahead = [waiter for waiter in lease.waiting() if waiter.since < since and waiter.run != str(run.path)]
+
+        def choose(held: Sequence[Holder]) -> Sequence[str]:
+            others = [holder for holder in held if holder.run != str(run.path)]
+            chosen = pick(config, units.units(sample), others, len(ahead), policy)
+            check_share(policy, uid, len(chosen), others)
+            return [unit.uuid for unit in chosen]
+
+        await asyncio.to_thread(lease.forget, run.path)
+        return await lease.take(choose, config.gpu_sharing, run.path, uid, engine)
+
+    try:
+        return await attempt(sample, time.time()), sample
+    except GpusTaken:
+        if config.when_full != "wait":
+            raise
+    with lease.queued(run.path, uid):
+        since = next(waiter.since for waiter in lease.waiting() if waiter.run == str(run.path))
+        told = ""
+        while True:
+            try:
+                return await attempt(sample, since), sample
+            except GpusTaken as error:
+                place = 1 + sum(waiter.since < since for waiter in lease.waiting())
+                text = f"Waiting for a GPU, place {place} in the queue. {error.message}"
+                if text != told:
+                    report(Step("gpu", text))
+                    told = text
+            await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(nvml.NvmlError):  # the next look may find the driver back
+                sample = await nvml.sample_async(NVML_SECONDS)
+
+
+def pick(
+    config: KernelConfig, here: Sequence[Unit], held: Sequence[Holder], ahead: int, policy: Policy | None = None
+) -> tuple[Unit, ...]:
+    """Choose units: those named, all, or as many as wanted with most free memory. Pure.
+
+    :param held: who holds what now, this kernel left out.
+    :param ahead: how many wait longer: a unit that nobody has is theirs.
     :raises GpuUnusable: when there are fewer than wanted.
+    :raises GpusTaken: when too few are free.
     :raises ConfigError: when one is named that isn't here.
     """
-    if wanted == "all":
-        return tuple(gpu.uuid for gpu in sample.gpus)
-    if isinstance(wanted, int):
-        if wanted > len(sample.gpus):
+    wanted = _wanted(config.gpus, here)
+    number = wanted if isinstance(wanted, int) else len(wanted)
+    users = Counter(holder.gpu for holder in held)
+    exclusive = {holder.gpu for holder in held if holder.sharing == "exclusive"}
+    most = policy.kernels_per_gpu if policy and policy.kernels_per_gpu else None
+
+    def free(unit: Unit) -> bool:
+        if unit.uuid in exclusive or (most and users[unit.uuid] >= most):
+            return False
+        if ahead and not users[unit.uuid]:
+            return False
+        return config.gpu_sharing == "shared" or (not users[unit.uuid] and not unit.computing)
+
+    candidates = here if isinstance(wanted, int) else wanted
+    available = [unit for unit in candidates if free(unit)]
+    if len(available) < number:
+        raise taken(number, candidates, available, held, ahead)
+    return tuple(units.best(available, users)[:number]) if isinstance(wanted, int) else tuple(available)
+
+
+def _wanted(gpus: Gpus, here: Sequence[Unit]) -> int | tuple[Unit, ...]:
+    if gpus == "all":
+        return tuple(here)
+    if isinstance(gpus, int):
+        if gpus > len(here):
             raise GpuUnusable(
-                f"The kernel wants {wanted} GPUs, and this machine has {len(sample.gpus)}.",
-                f"set gpus to {len(sample.gpus)} or less.",
+                f"The kernel wants {gpus} GPUs, and this machine has {len(here)}.", f"set gpus to {len(here)} or less."
             )
-        free = sorted(sample.gpus, key=lambda gpu: (-(gpu.free_bytes or 0), gpu.index))
-        return tuple(gpu.uuid for gpu in free[:wanted])
-    known = {str(gpu.index): gpu.uuid for gpu in sample.gpus} | {
-        uuid: uuid for gpu in sample.gpus for uuid in (gpu.uuid, *(mig.uuid for mig in gpu.mig_devices))
-    }
-    missing = [name for name in wanted if name not in known]
+        return gpus
+    known = {name: unit for unit in here for name in (unit.place, unit.uuid)}
+    missing = [name for name in gpus if name not in known]
     if missing:
+        parts = [unit.place for unit in here if ":" in unit.place and unit.place.partition(":")[0] in missing]
+        cut = ", which is cut into MIG devices and can't be lent whole" if parts else ", which this machine hasn't"
         raise ConfigError(
-            f"The setting gpus names {', '.join(missing)}, which this machine hasn't.",
-            f"choose among {', '.join(known)}.",
+            f"The setting gpus names {', '.join(missing)}{cut}.", f"choose among {', '.join(known)}."
         )
-    return tuple(known[name] for name in wanted)
+    # The same GPU by index and by UUID is one GPU.
+    return tuple(dict.fromkeys(known[name] for name in gpus))
+
+
+def check_share(policy: Policy, uid: int, more: int, held: Sequence[Holder]) -> None:
+    """Refuse what goes beyond a user's share.
+
+    :raises PolicyRefused: when the user's kernels would hold too many GPUs.
+    """
+    most = policy.gpus_per_user
+    if most is None:
+        return
+    has = sum(holder.uid == uid for holder in held)
+    if has + more > most:
+        raise refused(
+            f"more than {most} GPUs per user, and your kernels hold {has} already",
+            "shut down a kernel that you don't need (jupyter tfgpu ps)",
+        )
+
+
+def taken(
+    number: int, candidates: Sequence[Unit], available: Sequence[Unit], held: Sequence[Holder], ahead: int
+) -> GpusTaken:
+    """Return the error that names who has the GPUs, since when, and which of them is idle."""
+    wants = "a GPU" if number == 1 else f"{number} GPUs"
+    told = [_account(unit, [holder for holder in held if holder.gpu == unit.uuid]) for unit in candidates
+            if unit not in available]  # fmt: skip
+    queue = f" {ahead} wait already." if ahead else ""
+    return GpusTaken(
+        f"The kernel wants {wants}, and {'none' if not available else f'only {len(available)}'} of {len(candidates)} "
+        f"can be had now.{queue} {' '.join(told)}".rstrip(),
+        "shut down a notebook that you no longer need (an idle one first), or set when_full to wait or cpu.",
+    )
+
+
+def _account(unit: Unit, holders: Sequence[Holder]) -> str:
+    idle = " It is idle." if unit.utilisation == 0 and not unit.computing and unit.computing is not None else ""
+    if holders:
+        return f"GPU {unit.place}: {', '.join(map(_holder, holders))}.{idle}"
+    if unit.computing:
+        return f"GPU {unit.place}: process {', '.join(map(str, unit.computing))}, which is no kernel with a lease."
+    return f"GPU {unit.place}: kept for who waits."
+
+
+def _holder(holder: Holder) -> str:
+    since = time.strftime("%H:%M" if time.time() - holder.since < 12 * 3600 else "%d %b %H:%M",
+                          time.localtime(holder.since))  # fmt: skip
+    state = RunFolder(Path(holder.run)).state()
+    if state is not None:
+        what = state.notebook or f"kernel {state.kernel_id[:8]}"
+    else:
+        what = f"a kernel of {_user(holder.uid)}"
+    return f"{what} since {since}"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+

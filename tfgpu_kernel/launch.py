@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from . import bootfile, container, deaths, gpus, identity, mounts, ready
+from . import bootfile, container, deaths, gpus, identity, lease, mounts, policy, ready
 from .config import KernelConfig
 from .connection import Connection
 from .engine.base import Engine, EngineInfo, Exit
 from .errors import EngineUnsuitable, KernelNotReady, TfgpuError
-from .gpu.request import GpuRequest
+from .gpu.request import NO_GPU, GpuRequest
+from .gpus import Grant, Judged
 from .identity import Identity
 from .image.ensure import ensure
 from .image.ready import ReadyImage
@@ -78,7 +79,7 @@ class Kernel:
     identity: Identity
     image: ReadyImage
     mounts: Mounts
-    gpu: GpuRequest
+    gpu: Grant
     seconds: float
     """From the request to the first answer."""
 
@@ -91,7 +92,7 @@ class Prepared:
     config: KernelConfig
     info: EngineInfo
     identity: Identity
-    gpu: GpuRequest
+    gpu: Judged
     image: ReadyImage
     mounts: Mounts
     """With the run folder's place taken by :data:`NO_RUN`, until there is one; see :meth:`mounts_with`."""
@@ -105,7 +106,9 @@ class Prepared:
         )
         return replace(self.mounts, binds=tuple(binds))
 
-    def body(self, run: RunFolder, env: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def body(
+        self, run: RunFolder, env: Mapping[str, str] | None = None, gpu: GpuRequest = NO_GPU
+    ) -> dict[str, Any]:
         """Return the create call's body; ``env`` in place of the request's environment."""
         plan = container.Plan(
             config=self.config,
@@ -116,14 +119,14 @@ class Prepared:
             empty_file=str(run.empty),
             cwd=self.cwd,
             env=self.env if env is None else env,
-            gpu=self.gpu,
+            gpu=gpu,
             labels=KernelLabels(
                 uid=os.geteuid(),
                 owner=str(Owner.current()),
                 run=str(run.path),
                 image=self.config.image,
                 config=self.config.fingerprint(),
-                gpus=self.gpu.uuids,
+                gpus=gpu.uuids,
             ),
         )
         return container.create_args(plan, self.info)
@@ -162,14 +165,20 @@ async def prepare(request: Request, config: KernelConfig, engine: Engine, report
     check_engine(info)
     who = identity.identify(config.user, request.workspace, info, excluded_groups(engine))
     cache = await asyncio.to_thread(prepare_cache, who)
-    gpu = await gpus.choose(config, info, report)
+    limits = await asyncio.to_thread(policy.load)
+    limits.check_image(config.image)
+    config = replace(config, memory=limits.limited(config))
+    gpu = await gpus.judge(config, limits, info, report)
     image = await ensure(config.image, engine, config, report)
     planned = plan_mounts(request, config, engine, cache)
+    for bind in planned.binds:
+        if bind.source not in {str(NO_RUN), str(cache)}:
+            limits.check_folder(bind.source)
     return Prepared(request, config, info, who, gpu, image, planned, began)
 
 
 async def start(prepared: Prepared, engine: Engine, report: Report, *, shape: Shape | None = None) -> Kernel:
-    """Make the container and wait until its kernel answers.
+    """Lease the GPUs, make the container and wait until its kernel answers.
 
     :param shape: for a kernel that nobody waits for yet; what is started then belongs to no notebook.
     :raises TfgpuError: whatever goes wrong; nothing is left behind.
@@ -180,9 +189,11 @@ async def start(prepared: Prepared, engine: Engine, report: Report, *, shape: Sh
         run = await asyncio.to_thread(RunFolder.create, who.host_uid, who.host_gid)
     creating: asyncio.Task[str] | None = None
     try:
+        # The run folder holds the lease, which ends with it.
+        grant = await gpus.grant(prepared.gpu, config, engine, prepared.info, run, who.host_uid, report)
         connection = request.connection or Connection(str(run.io))
         await asyncio.to_thread(run.prepare, connection, bootfile.archive(), who.host_uid, who.host_gid)
-        body = prepared.body(run)
+        body = prepared.body(run, gpu=grant.request)
         if shape is not None:
             body = await asyncio.to_thread(shape, body, run)
         async with _turn():
@@ -203,7 +214,7 @@ async def start(prepared: Prepared, engine: Engine, report: Report, *, shape: Sh
     seconds = time.monotonic() - prepared.began
     report(Step("ready", f"Ready after {seconds:.1f} s"))
     planned = prepared.mounts_with(run)
-    return Kernel(made, end, connection, run, who, prepared.image, planned, prepared.gpu, seconds)
+    return Kernel(made, end, connection, run, who, prepared.image, planned, grant, seconds)
 
 
 def _turn() -> asyncio.Semaphore:
@@ -300,4 +311,5 @@ async def undo(engine: Engine, creating: asyncio.Task[str] | None, run: RunFolde
         except TfgpuError:  # the launch's own error is what the user must see
             log.exception("A container of a failed launch stays behind; jupyter tfgpu prune removes it")
     if not keep_folder:
+        await lease.release(run.path, engine)
         await asyncio.to_thread(run.remove)

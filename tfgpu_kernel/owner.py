@@ -42,6 +42,11 @@ class Owner:
         return f"{self.boot}/{self.namespace}/{self.pid}/{self.started}"
 
     @property
+    def visible(self) -> bool:
+        """Whether the process is, or was, of this boot and of this pid namespace."""
+        return self.boot == _boot() and self.namespace == _namespace()
+
+    @property
     def alive(self) -> bool:
         """Whether the process lives. One in another pid namespace can't be seen, so counts as alive."""
         if self.boot != _boot():

@@ -18,7 +18,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Bool, Dict, Float, Int, List, Unicode, Union
 
-from . import launches, obituaries, sweep
+from . import launches, lease, obituaries, sweep
 from .config import DEFAULT_IMAGE, KernelConfig, parse
 from .deaths import explain
 from .engine import find
@@ -54,6 +54,8 @@ def _end_owned() -> None:
     while _owned:
         container, (engine, run) = _owned.popitem()
         engine.remove_now(container)
+        for mark in lease.marks(run.path):
+            engine.remove_now(mark)
         run.remove()
 
 
@@ -82,6 +84,24 @@ class TfgpuProvisioner(KernelProvisionerBase):
         config=True,
         help="Refuse to start where no GPU is usable, and say why. False runs on the CPU instead, and says "
         "so; true by default, since a silent CPU run costs hours.",
+    )
+    gpu_sharing = Unicode(
+        KernelConfig.gpu_sharing,
+        config=True,
+        help='"shared" (default): several kernels may have the same GPU, and are spread over the GPUs. '
+        '"exclusive": a GPU of one\'s own, that no other kernel has and no other process computes on.',
+    )
+    when_full = Unicode(
+        KernelConfig.when_full,
+        config=True,
+        help='When no GPU can be had because others hold them: "fail" (default; says who holds them), "wait" (a '
+        'place in the queue, can be cancelled) or "cpu".',
+    )
+    gpu_request = Unicode(
+        KernelConfig.gpu_request,
+        config=True,
+        help='How the engine is asked for GPUs: "auto" (default; the nvidia runtime, else CDI, else a device '
+        'request, by what the engine offers), "runtime", "cdi" or "device-request".',
     )
     packages = List(
         Unicode(),
@@ -487,4 +507,5 @@ class TfgpuProvisioner(KernelProvisionerBase):
     async def _remove_run_folder(self) -> None:
         if self._run is not None:
             run, self._run = self._run, None
+            await lease.release(run.path, self._need_engine())
             await asyncio.to_thread(run.remove)

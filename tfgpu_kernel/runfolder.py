@@ -25,6 +25,7 @@ from typing import Final, Literal
 from jupyter_core.paths import jupyter_runtime_dir
 from platformdirs import user_cache_path
 
+from . import lease
 from .connection import CONNECTION_FILE, Connection, fits
 from .errors import NoSpace, TfgpuError
 from .owner import Owner
@@ -179,6 +180,7 @@ class RunFolder:
             beside = self.path / f"{_OWNER}.{secrets.token_hex(4)}"
             beside.write_text(str(Owner.current()))
             beside.rename(self.path / _OWNER)
+            lease.take_over(self.path)
         except FileNotFoundError:
             return False  # removed meanwhile
         except OSError as error:
@@ -188,7 +190,8 @@ class RunFolder:
         return True
 
     def remove(self) -> None:
-        """Remove the folder and all that is in it."""
+        """Remove the folder and all that is in it; the GPUs that its kernel held are free then."""
+        lease.forget(self.path)
         shutil.rmtree(self.path, ignore_errors=True)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from . import runfolder
+from . import lease, runfolder
 from .engine.base import ContainerRecord, Engine
 from .errors import TfgpuError
 from .labels import KIND, KIND_KERNEL, UID, KernelLabels
@@ -66,6 +66,7 @@ async def sweep(engine: Engine, *, grace: float) -> Sequence[Orphan]:
             await asyncio.to_thread(orphan.run.remove)
             removed.append(orphan)
     await remove_stale_folders(engine)
+    await lease.sweep(engine)
     return removed
 
 

@@ -31,6 +31,8 @@ class EngineInfo:
     cpus: int
     memory_bytes: int
     cdi_devices: tuple[str, ...] = ()
+    cdi: bool = False
+    """Whether the engine reads CDI specifications at all."""
     live_restore: bool = False
     selinux: bool = False
 

@@ -24,6 +24,7 @@ from docker.errors import ImageNotFound as DockerImageNotFound
 from docker.utils import parse_repository_tag
 
 from .. import errors
+from . import cdi
 from .base import ContainerRecord, EngineInfo, ExecResult, Exit, ImageEvent, ImageRecord
 from .events import Watcher
 from .stream import pumped
@@ -63,6 +64,11 @@ class DockerEngine:
             self._call(lambda api: api.info()), self._call(lambda api: api.version())
         )
         options = [str(option) for option in raw.get("SecurityOptions") or ()]
+        known = [str(device["ID"]) for device in raw.get("DiscoveredDevices") or () if "ID" in device]
+        podman = any(part.get("Name") == "Podman Engine" for part in version.get("Components") or ())
+        folders = cdi.USUAL if podman else raw.get("CDISpecDirs") or ()
+        if self.is_local and not known and folders:
+            known = list(await asyncio.to_thread(cdi.devices, folders))
         return EngineInfo(
             version=raw.get("ServerVersion", ""),
             api_version=version.get("ApiVersion", ""),
@@ -76,9 +82,8 @@ class DockerEngine:
             root_dir=raw.get("DockerRootDir", ""),
             cpus=raw.get("NCPU", 0),
             memory_bytes=raw.get("MemTotal", 0),
-            cdi_devices=tuple(
-                device["ID"] for device in raw.get("DiscoveredDevices") or () if "ID" in device
-            ),
+            cdi_devices=tuple(known),
+            cdi=bool(folders),
             live_restore=bool(raw.get("LiveRestoreEnabled")),
             selinux=any("name=selinux" in option for option in options),
         )

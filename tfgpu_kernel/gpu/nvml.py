@@ -68,6 +68,8 @@ class MigDevice:
     name: str | None = None
     memory: Memory | None = None
     processes: Processes | None = None
+    slot: int | None = None
+    """Its place on its GPU; NVIDIA's tools name it ``GPU:SLOT``."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Gpu:
     mig_mode: bool | None = None
     mig_devices: tuple[MigDevice, ...] = ()
     processes: Processes | None = None
+    drawing: frozenset[int] = frozenset()
+    """Those of the processes that only draw, such as a desktop's display server."""
 
     @property
     def free_bytes(self) -> int | None:
@@ -208,6 +212,7 @@ def _gpu(index: int) -> Gpu:
     mode = _or_none(pynvml.nvmlDeviceGetMigMode, handle)
     rates = _or_none(pynvml.nvmlDeviceGetUtilizationRates, handle)
     pci = _or_none(pynvml.nvmlDeviceGetPciInfo, handle)
+    processes, drawing = (None, frozenset[int]()) if mode and mode[0] else _processes(handle)
     return Gpu(
         index=index,
         uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
@@ -218,7 +223,8 @@ def _gpu(index: int) -> Gpu:
         pci_bus_id=_text(pci.busId) if pci else None,
         mig_mode=bool(mode[0]) if mode else None,
         mig_devices=tuple(_mig_devices(handle)) if mode and mode[0] else (),
-        processes=None if mode and mode[0] else _processes(handle),
+        processes=processes,
+        drawing=drawing,
     )
 
 
@@ -228,7 +234,7 @@ def _mig_devices(handle: Any) -> Iterator[MigDevice]:
         uuid = _or_none(pynvml.nvmlDeviceGetUUID, device) if device else None  # slots may be empty
         if uuid:
             name = _or_none(pynvml.nvmlDeviceGetName, device)
-            yield MigDevice(str(uuid), str(name) if name else None, _memory(device), _processes(device))
+            yield MigDevice(str(uuid), str(name) if name else None, _memory(device), _processes(device)[0], slot)
 
 
 def _memory(handle: Any) -> Memory | None:
@@ -240,16 +246,17 @@ def _memory(handle: Any) -> Memory | None:
     return Memory(old.total, old.used, old.free, None) if old else None
 
 
-def _processes(handle: Any) -> Processes | None:
-    """Return who holds the device's memory, computing or drawing; None where the driver doesn't tell."""
+def _processes(handle: Any) -> tuple[Processes | None, frozenset[int]]:
+    """Return who holds the device's memory, None where the driver doesn't tell, and who of them only draws."""
     lists = [
         _or_none(pynvml.nvmlDeviceGetComputeRunningProcesses, handle),
         _or_none(pynvml.nvmlDeviceGetGraphicsRunningProcesses, handle),
     ]
     if lists == [None, None]:
-        return None
+        return None, frozenset()
     # A process that computes and draws is in both lists, with the same figure.
-    return {process.pid: process.usedGpuMemory for found in lists if found for process in found}
+    found = {process.pid: process.usedGpuMemory for one in lists if one for process in one}
+    return found, frozenset(found) - {process.pid for process in lists[0] or ()}
 
 
 def _text(value: str | bytes) -> str:
