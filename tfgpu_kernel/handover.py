@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeVar
 
 from .connection import Connection
-from .gpu.request import GpuRequest
+from .gpus import Grant
 from .identity import Identity
 from .image.ready import ReadyImage
 from .launch import Kernel
@@ -42,7 +42,7 @@ class Handover:
     identity: Identity
     image: ReadyImage
     mounts: Mounts
-    gpu: GpuRequest
+    gpu: Grant
     seconds: float
 
     @classmethod
