@@ -135,19 +135,23 @@ def machines(draw: st.DrawFn) -> tuple[list[Life], set[str], int, int]:
     return lives, ours, asked, asked + draw(st.integers(0, 30))
 
 
+Held = tuple[int, int | None]
+"""How many processes hold how many bytes."""
+
+
 def _alive(lives: list[Life], time: int) -> dict[int, Life]:
     return {life.pid: life for life in lives if life.started <= time < life.ended}
 
 
-def _expected(told: Mapping[int, Life], later: Mapping[int, Life], ours: set[str], asked: int) -> dict[str, object]:
+def _expected(told: Mapping[int, Life], later: Mapping[int, Life], ours: set[str], asked: int) -> dict[str, Held]:
     """Say what is right, from what really happened: a figure belongs to whoever held it when NVML told it."""
-    sums: dict[str, object] = {}
+    sums: dict[str, Held] = {}
     for pid, life in told.items():
         still = later.get(pid) is life
         sure = still and life.started + 1 <= asked
         inner = [name for name in life.chain if name in ours]
         key = inner[-1] if sure and inner else "others"
-        count, used = sums.get(key, (0, 0))  # type: ignore[misc]
+        count, used = sums.get(key, (0, 0))
         sums[key] = (count + 1, None if used is None or life.memory is None else used + life.memory)
     return sums
 
@@ -160,9 +164,10 @@ def test_attribution_is_right_on_random_machines(machine: tuple[list[Life], set[
     told = _alive(lives, asked)
     later = _alive(lives, looked)
     processes = {pid: Process(containers_in(life.cgroup), life.started / 100) for pid, life in later.items()}
-    usage = attribute({pid: life.memory for pid, life in told.items()}, processes, ours, (asked + 0.5) / 100)  # between two ticks
+    between_ticks = (asked + 0.5) / 100
+    usage = attribute({pid: life.memory for pid, life in told.items()}, processes, ours, between_ticks)
     assert usage is not None
-    found: dict[str, object] = {share.container: (share.processes, share.used_bytes) for share in usage.shares}
+    found: dict[str, Held] = {share.container: (share.processes, share.used_bytes) for share in usage.shares}
     if usage.others:
         found["others"] = (usage.others, usage.others_bytes)
     assert found == _expected(told, later, ours, asked)

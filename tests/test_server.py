@@ -14,7 +14,6 @@ from tfgpu_kernel import launches, obituaries
 from tfgpu_kernel.errors import GpuUnusable, KernelDied
 from tfgpu_kernel.launches import Launch
 from tfgpu_kernel.progress import Step
-from tfgpu_kernel.server.handlers import ROUTES
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
 Fetch = Callable[..., Awaitable[Any]]
@@ -79,24 +78,3 @@ async def test_a_death_is_told_with_its_account(jp_fetch: Fetch) -> None:
     [death] = json.loads((await jp_fetch("tfgpu", "deaths")).body)["deaths"]
     assert death["kernel_id"] == "k3"
     assert death["failure"]["message"] == "Out of memory."
-
-
-@pytest.mark.parametrize("path", [route[0].replace(r"(?P<kernel_id>[\w-]+)", "k") for route in ROUTES])
-async def test_every_endpoint_refuses_without_a_token(
-    path: str, http_server_client: Any, jp_base_url: str, jp_serverapp: Any
-) -> None:
-    """Whatever the method, a request without a token is refused before anything is done."""
-    for method in ("GET", "DELETE"):
-        with pytest.raises(HTTPClientError) as refused:
-            await http_server_client.fetch(jp_base_url.rstrip("/") + path, method=method)
-        assert refused.value.code in {403, 405}
-
-
-async def test_a_foreign_origin_is_refused(http_server_client: Any, jp_base_url: str, jp_serverapp: Any) -> None:
-    """A page of another site gets nothing, and cancels nothing."""
-    for path, method in (("/tfgpu/launches", "GET"), ("/tfgpu/launches/k", "DELETE")):
-        with pytest.raises(HTTPClientError) as refused:
-            await http_server_client.fetch(
-                jp_base_url.rstrip("/") + path, method=method, headers={"Origin": "https://evil.example"}
-            )
-        assert refused.value.code in {403, 404}

@@ -349,6 +349,11 @@ class TfgpuProvisioner(KernelProvisionerBase):
             info |= {"container": self._kernel.container, "run": str(self._kernel.run.path)}
         return info
 
+    @property
+    def container(self) -> str:
+        """The id of the kernel's container; empty where there is none."""
+        return self._kernel.container if self._kernel else ""
+
     def facts(self) -> dict[str, Any]:
         """Return what the kernel runs on: image, digest, GPUs, seconds from the request to ready."""
         kernel = self._kernel

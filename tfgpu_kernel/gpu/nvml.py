@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ _CAUSES: Final = {
 }
 _lock = threading.Lock()
 """Held while NVML is asked."""
+_kept_since: float | None = None
+"""Since when NVML is kept open between samples; ``_lock`` guards it."""
 _starting = threading.Lock()
 _under_way: Future[Sample] | None = None
 """The answer that :func:`sample_async` waits for; ``_starting`` guards it."""
@@ -137,9 +140,11 @@ def held() -> Iterator[None]:
             _close()
 
 
-def sample() -> Sample:
+def sample(keep_seconds: float = 0) -> Sample:
     """Ask NVML; blocks.
 
+    :param keep_seconds: leave NVML open for the samples to come, until :func:`release`, an error, or so much
+        later: an open NVML never hears of a GPU that was plugged in since, so it is opened anew from time to time.
     :raises NvmlError: when there is no driver, no library, or they don't match.
     """
     with _lock:
@@ -153,7 +158,10 @@ def sample() -> Sample:
                     gpus.append(_gpu(index))
                 except pynvml.NVMLError as error:
                     failed.append(FailedGpu(index, _cause(error)))
+            if keep_seconds:
+                _keep(keep_seconds)
         except pynvml.NVMLError as error:
+            _keep(0)
             raise NvmlError(_cause(error)) from error
         finally:
             _close()
@@ -161,11 +169,12 @@ def sample() -> Sample:
     return Sample(driver, tuple(gpus), tuple(failed), (cuda // 1000, cuda % 1000 // 10) if cuda else None)
 
 
-async def sample_async(seconds: float) -> Sample:
+async def sample_async(seconds: float, keep_seconds: float = 0) -> Sample:
     """Ask NVML in a thread.
 
     Who asks while an answer is under way gets that one, so a hung NVML holds one thread, never more.
 
+    :param keep_seconds: as in :func:`sample`.
     :raises NvmlError: also when there is no answer within ``seconds``.
     """
     global _under_way
@@ -176,18 +185,36 @@ async def sample_async(seconds: float) -> Sample:
             # A future that runs can't be cancelled: who gives up must not take the answer from the others.
             answer.set_running_or_notify_cancel()
             # A daemon thread of its own: a pool's thread that hangs in NVML would hold up the process's end.
-            threading.Thread(target=_settle, args=(answer,), name="tfgpu-nvml", daemon=True).start()
+            threading.Thread(target=_settle, args=(answer, keep_seconds), name="tfgpu-nvml", daemon=True).start()
     try:
         return await asyncio.wait_for(asyncio.wrap_future(answer), seconds)
     except asyncio.TimeoutError as error:
         raise NvmlError(f"NVML gave no answer within {seconds:g} s; a GPU may be in trouble") from error
 
 
-def _settle(answer: Future[Sample]) -> None:
+def release() -> None:
+    """Close an NVML that was kept open; blocks while a sample is under way."""
+    with _lock:
+        _keep(0)
+
+
+def _settle(answer: Future[Sample], keep_seconds: float) -> None:
     try:
-        answer.set_result(sample())
+        answer.set_result(sample(keep_seconds))
     except Exception as error:  # whatever it is, it is the asker's
         answer.set_exception(error)
+
+
+def _keep(seconds: float) -> None:
+    """Open NVML once more, or close it once more, as it is to be kept or not."""
+    global _kept_since
+    now = time.monotonic()
+    if _kept_since is None and seconds:
+        _open()
+        _kept_since = now
+    elif _kept_since is not None and now - _kept_since >= seconds:
+        _close()
+        _kept_since = None
 
 
 def _cause(error: pynvml.NVMLError) -> str:

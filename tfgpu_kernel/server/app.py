@@ -12,12 +12,17 @@ from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
 from traitlets import Bool
 
-from .. import adopt
-from . import sessions
+from .. import adopt, launches
+from ..engine import find
+from ..launches import Launch
+from . import gpu_handlers, sessions
 from .feed import Feed
 from .handlers import ROUTES
+from .roster import Roster
+from .sampler import Sampler
 
 _SCHEMAS: Final = Path(__file__).parent / "events"
+_GPUS_EVENT: Final = "urn:tfgpu-kernel:gpus:v1"
 
 
 class TfgpuApp(ExtensionApp):
@@ -45,7 +50,15 @@ class TfgpuApp(ExtensionApp):
             if self.emit_events:
                 logger.emit(schema_id=schema_id, data=data)
 
-        self._feed = Feed(self.serverapp.root_dir, asyncio.get_event_loop(), emit)
+        loop = asyncio.get_event_loop()
+        self._feed = Feed(self.serverapp.root_dir, loop, emit)
+        self._roster = Roster(self.serverapp.kernel_manager, self.serverapp.session_manager)
+        self._sampler = Sampler(self._roster.containers, main_pid, lambda: emit(_GPUS_EVENT, {}))
+
+        def launched(launch: Launch) -> None:
+            loop.call_soon_threadsafe(self._sampler.wake)
+
+        self._stop_waking = launches.listen(launched)
         # Before the first request can list kernels or sessions: both forget what they don't find then.
         self._lock = sessions.persist(self.serverapp.session_manager, self.serverapp.root_dir)
         self._adopted = self._take_up_kernels()
@@ -66,11 +79,20 @@ class TfgpuApp(ExtensionApp):
     def initialize_handlers(self) -> None:
         """Serve the calls."""
         self.handlers.extend((path, handler, {"feed": self._feed}) for path, handler in ROUTES)
+        owned = {"sampler": self._sampler, "roster": self._roster}
+        self.handlers.extend((path, handler, owned) for path, handler in gpu_handlers.ROUTES)
 
     async def stop_extension(self) -> None:
-        """Listen no more, and let go of the kernels that are to outlive the server."""
+        """Listen and sample no more, and let go of the kernels that are to outlive the server."""
         assert self.serverapp is not None
+        self._stop_waking()
         self._feed.close()
+        await self._sampler.close()
         adopt.let_go(self.serverapp.kernel_manager, self.log)
         if self._lock is not None:
             os.close(self._lock)
+
+
+async def main_pid(container: str) -> int:
+    """Return the host process id of a container's first process, as the engine has it; 0 of one that ended."""
+    return int((await find.engine().inspect(container))["State"]["Pid"])
