@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tests.engines import fetch
 
 TINY: Final = "tfgpu-double/tiny"
 """A root with a shell, ls, env and sleep from this machine: enough for nvidia-smi to run in."""
@@ -61,16 +64,20 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running(runtimes: Mapping[str, Path], *options: str) -> Iterator[Daemon]:
+def running(
+    runtimes: Mapping[str, Path], *options: str, settings: Mapping[str, object] | None = None, suite: str = ""
+) -> Iterator[Daemon]:
     """Start an engine with these runtimes, and end it with all its containers.
 
     :param options: more of dockerd's own.
+    :param settings: what its daemon.json shall have.
+    :param suite: the release of Debian whose engine it shall be; by default the installed one.
     """
     folder = Path(tempfile.mkdtemp(prefix="tfgpu-engine-"))  # sockets take short paths only
-    (folder / "daemon.json").write_text("{}")
+    (folder / "daemon.json").write_text(json.dumps(dict(settings or {})))
     command = [
         # In a network of its own: --bridge=none takes the machine's docker0 away from its own engine.
-        *("unshare", "--net"),
+        *(fetch.inside(fetch.unpacked(suite)) if suite else ("unshare", "--net")),
         "dockerd",
         f"--config-file={folder}/daemon.json",
         f"--data-root={folder}/data",
