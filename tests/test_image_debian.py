@@ -78,7 +78,8 @@ def test_host_release(text: str, release: Release | None, tmp_path: Path) -> Non
 def test_recipe_follows_the_host() -> None:
     """What is left open is the host's release and Python, and the newest TensorFlow for that."""
     recipe = build.recipe(gpu=False, host=BOOKWORM)
-    assert (recipe.python, recipe.tag) == ("3.11", "tfgpu/tensorflow:2.21-cpu-py3.11")
+    assert (recipe.python, recipe.tag) == ("3.11", "tfgpu/tensorflow:2.21-cpu")
+    assert build.recipe(gpu=False, python="3.11", host=BOOKWORM).tag == "tfgpu/tensorflow:2.21-cpu-py3.11"
     assert recipe.requirements()[:2] == ("tensorflow-cpu==2.21.*", "ipykernel<8")
     assert not [change for change in recipe.changes() if "NVIDIA" in change]
 

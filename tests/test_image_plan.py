@@ -20,6 +20,7 @@ FROZEN = Facts(
     cuda="10.1.243",
     cudnn="7.6.4",
     apt=True,
+    distribution="ubuntu 18.04",
     root_only="",
     passwd="root:x:0:0:root:/root:/bin/bash\n",
     group="root:x:0:\n",
@@ -110,3 +111,13 @@ def test_facts_survive_being_written() -> None:
     for text in ("", "[]", "{}", '{"python": [3, 6, 9]}'):
         with pytest.raises(ValueError):
             Facts.from_json(text)
+
+
+def test_system_packages_need_an_apt_that_works() -> None:
+    """apt adds packages where the release is not too old; else the image is refused with what to take."""
+    plan = complete(replace(TODAY, distribution="debian 12"), "mine", system_packages=["git"])
+    assert plan is not None
+    assert (plan.system_packages, plan.requirements) == (("git",), ())
+    for facts, word in ((FROZEN, "ubuntu 18.04"), (replace(FROZEN, apt=False), "has no apt")):
+        with pytest.raises(ImageUnusable, match=word):
+            complete(facts, "mine", system_packages=["git"])

@@ -28,7 +28,10 @@ GpuWay = Literal["auto", "runtime", "cdi", "device-request"]
 Gpus = int | Literal["all"] | tuple[str, ...]
 """How many GPUs (0 for none), all of them, or these (index, UUID or MIG UUID)."""
 
+AUTO: Final = "auto"
+"""The image's name that leaves the choice to us, see :mod:`tfgpu_kernel.image.choice`."""
 DEFAULT_IMAGE: Final = "tensorflow/tensorflow:latest-gpu-py3"
+"""What ``auto`` chooses wherever GPU and driver can run it."""
 MIN_MEMORY: Final = 128 * 2**20
 """Below this not even Python with ipykernel starts."""
 
@@ -36,6 +39,7 @@ _SIZE: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]?)(?:i?b)
 _UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NETWORK: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_SYSTEM_PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9+.-]+(?:=[A-Za-z0-9.+:~-]+)?", re.ASCII)
 _USER: Final = re.compile(r"(?P<uid>\d+)(?::(?P<gid>\d+))?")
 # The grammar of image references, in brief: no blanks, no leading dash (it would read as an option).
 _IMAGE: Final = re.compile(
@@ -56,13 +60,15 @@ class MountRequest:
 class KernelConfig:
     """All settings of one kernel. Sizes in bytes, times in seconds; None means no limit of ours."""
 
-    image: str = DEFAULT_IMAGE
+    image: str = AUTO
     gpus: Gpus = 1
     gpu_required: bool = True
     gpu_sharing: Sharing = "shared"
     when_full: WhenFull = "fail"
     gpu_request: GpuWay = "auto"
+    extras: bool = True
     packages: tuple[str, ...] = ()
+    system_packages: tuple[str, ...] = ()
     workspace: str = ""
     mounts: tuple[MountRequest, ...] = ()
     mount_roots: tuple[str, ...] = ()
@@ -97,7 +103,9 @@ def parse(settings: Mapping[str, Any]) -> KernelConfig:
         gpu_sharing=choice("gpu_sharing", settings["gpu_sharing"], Sharing),
         when_full=choice("when_full", settings["when_full"], WhenFull),
         gpu_request=choice("gpu_request", settings["gpu_request"], GpuWay),
+        extras=bool(settings["extras"]),
         packages=tuple(package(text) for text in settings["packages"]),
+        system_packages=tuple(system_package(text) for text in settings["system_packages"]),
         workspace=str(settings["workspace"]),
         mounts=tuple(mount(entry) for entry in settings["mounts"]),
         mount_roots=tuple(settings["mount_roots"]),
@@ -119,7 +127,8 @@ def parse(settings: Mapping[str, Any]) -> KernelConfig:
 def image_reference(value: str) -> str:
     """Check that a text could name an image."""
     if not _IMAGE.fullmatch(value):
-        raise _bad("image", value, "a reference such as tensorflow/tensorflow:2.17.0-gpu or an image id")
+        raise _bad("image", value, "auto, a preset such as tf2.17-gpu (jupyter tfgpu image list --presets), a "
+                   "reference such as tensorflow/tensorflow:2.17.0-gpu, or an image id")  # fmt: skip
     return value
 
 
@@ -158,6 +167,13 @@ def package(text: str) -> str:
     if requirement.url:
         raise _bad("packages", text, "names with versions; packages by URL are not supported")
     return str(requirement)
+
+
+def system_package(text: str) -> str:
+    """Check one package's name as apt has it (Debian policy 5.6.1), with a version if need be."""
+    if not _SYSTEM_PACKAGE.fullmatch(text):
+        raise _bad("system_packages", text, "names of Debian's or Ubuntu's packages, such as git or graphviz")
+    return text
 
 
 def mount(entry: object) -> MountRequest:

@@ -26,7 +26,9 @@ from .errors import EngineUnsuitable, KernelNotReady, TfgpuError
 from .gpu.request import NO_GPU, GpuRequest
 from .gpus import Grant, Judged
 from .identity import Identity
+from .image import choice
 from .image.ensure import ensure
+from .image.hardware import Hardware, free_bytes
 from .image.ready import ReadyImage
 from .labels import KernelLabels
 from .mounts import Mounts
@@ -166,10 +168,15 @@ async def prepare(request: Request, config: KernelConfig, engine: Engine, report
     who = identity.identify(config.user, request.workspace, info, excluded_groups(engine))
     cache = await asyncio.to_thread(prepare_cache, who)
     limits = await asyncio.to_thread(policy.load)
-    limits.check_image(config.image)
     config = replace(config, memory=limits.limited(config))
     gpu = await gpus.judge(config, limits, info, report)
-    image = await ensure(config.image, engine, config, report)
+    machine = hardware(config, gpu, engine, info)
+    chosen = choice.choose(config.image, machine)
+    if chosen.because:
+        report(Step("resolving", chosen.because, notice=True))
+    config = replace(config, image=chosen.reference)
+    limits.check_image(config.image)
+    image = await ensure(config.image, engine, config, report, machine)
     planned = plan_mounts(request, config, engine, cache)
     for bind in planned.binds:
         if bind.source not in {str(NO_RUN), str(cache)}:
@@ -225,6 +232,12 @@ def _turn() -> asyncio.Semaphore:
 def write_running(run: RunFolder, request: Request, made: str) -> None:
     """Note who runs in a container."""
     run.write_state(KernelState(request.kernel_id, request.kernel_name, request.notebook, "running", made, time.time()))
+
+
+def hardware(config: KernelConfig, gpu: gpus.Judged, engine: Engine, info: EngineInfo) -> Hardware:
+    """Return what decides which image suits."""
+    found = tuple((unit.name, unit.compute_capability) for unit in gpu.likely)
+    return Hardware(info.architecture, found, gpu.cuda, config.gpus != 0, free_bytes(engine, info))
 
 
 def check_engine(info: EngineInfo) -> None:

@@ -27,6 +27,8 @@ class Launch:
     started: float = field(default_factory=time.time)
     """Seconds since the epoch."""
     step: Step | None = None
+    notices: list[str] = field(default_factory=list)
+    """Sentences to read that came by: warnings, and why this image."""
     error: Exception | None = None
     task: asyncio.Task[object] | None = None
     loop: asyncio.AbstractEventLoop | None = None
@@ -73,6 +75,8 @@ def enter(launch: Launch) -> None:
 def advance(launch: Launch, step: Step) -> None:
     """Note the step that a launch is at."""
     launch.step = step
+    if step.notice and step.text not in launch.notices:
+        launch.notices.append(step.text)
     _tell(launch)
 
 

@@ -40,6 +40,8 @@ class Step:
     portion: float | None = None
     """How much of the whole is done, 0 to 1, where that is more than ``done`` of ``total``: a pull learns
     its total only on the way."""
+    notice: bool = False
+    """Whether the text is a sentence to read, and not only to see go by: a warning, or why this image."""
 
     @property
     def fraction(self) -> float | None:

@@ -19,7 +19,7 @@ from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Bool, Dict, Float, Int, List, Unicode, Union
 
 from . import launches, lease, obituaries, sweep
-from .config import DEFAULT_IMAGE, KernelConfig, parse
+from .config import AUTO, KernelConfig, parse
 from .deaths import explain
 from .engine import find
 from .engine.base import Engine, Exit
@@ -67,10 +67,11 @@ class TfgpuProvisioner(KernelProvisionerBase):
     """
 
     image = Unicode(
-        DEFAULT_IMAGE,
+        AUTO,
         config=True,
-        help="Image to run: any reference, digest or local image with Python 3. Completed with ipykernel "
-        "where it lacks that.",
+        help='Image to run: "auto" (default; tensorflow/tensorflow:latest-gpu-py3 where GPU and driver can run it, '
+        "else the newest preset that they can), a preset's short name, or any reference, digest or local image with "
+        "Python 3. Completed with ipykernel where it lacks that; one that is named is never replaced.",
     )
     gpus = Union(
         [Int(), Unicode(), List(Unicode())],
@@ -103,11 +104,23 @@ class TfgpuProvisioner(KernelProvisionerBase):
         help='How the engine is asked for GPUs: "auto" (default; the nvidia runtime, else CDI, else a device '
         'request, by what the engine offers), "runtime", "cdi" or "device-request".',
     )
+    extras = Bool(
+        True,
+        config=True,
+        help="Whether an image without ipykernel also gets what cells take for granted: matplotlib, pandas, pillow, "
+        "ipywidgets and tqdm.",
+    )
     packages = List(
         Unicode(),
         config=True,
         help="Further Python packages for the kernel (PEP 508, such as seaborn or pandas>=2); they become a "
         "layer of their own, and leave the image's packages at their versions.",
+    )
+    system_packages = List(
+        Unicode(),
+        config=True,
+        help="Packages of the image's distribution (apt), such as git or graphviz; for images whose apt still works: "
+        "Debian from 11, Ubuntu from 20.04 on.",
     )
     workspace = Unicode(
         "",
@@ -387,7 +400,8 @@ class TfgpuProvisioner(KernelProvisionerBase):
         )
 
         def report(step: Step) -> None:
-            self.log.info("Kernel %s: %s", self.kernel_id, step.text)
+            tell = self.log.warning if step.notice else self.log.info
+            tell("Kernel %s: %s", self.kernel_id, step.text)
             launches.advance(entry, step)
 
         return await launch(request, config, self._engine, report)
@@ -466,7 +480,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
             text = await self._need_engine().logs(self._kernel.container, LOG_LINES)
         except TfgpuError:
             text = ""
-        self._report = explain(end, text, image=config.image, memory=config.memory)
+        self._report = explain(end, text, image=self._kernel.image.requested, memory=config.memory)
         self.log.error("Kernel %s died. %s", self.kernel_id, self._report)
         await asyncio.to_thread(
             self._kernel.run.change_state,

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from .. import config
 from ..engine import find
 from ..engine.base import Engine, ImageRecord
 from ..errors import ImageNotFound
-from ..image import archive, build, debian, ensure, plan, store
+from ..gpu import nvml
+from ..image import archive, build, choice, debian, ensure, plan, presets, store
 from ..image.facts import identity
+from ..image.foresight import foresee
+from ..image.hardware import Hardware, free_bytes
 from ..progress import unheard
 from .terminal import shown
+
+NVML_SECONDS: Final = 5.0
+"""How long NVML may take; without an answer the image is judged by the processor alone."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare ``jupyter tfgpu image``'s own verbs, named as Docker's."""
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    one = verbs.add_parser("list", help="the images on this machine")
+    one = verbs.add_parser("list", help="the images on this machine, or the presets")
+    one.add_argument("--presets", action="store_true", help="images that are known to work, by their short names")
     one.add_argument("--json", action="store_true", help="print JSON")
     one.set_defaults(image_verb=_list)
 
     one = verbs.add_parser("pull", help="get an image, and make it ready for kernels")
-    one.add_argument("reference", metavar="IMAGE")
+    one.add_argument("reference", metavar="IMAGE", help="a reference, a preset's name, or auto")
     one.add_argument("--timeout", type=float, default=3600.0, metavar="SECONDS", help="the pull's time limit")
     one.set_defaults(image_verb=_pull)
 
@@ -78,6 +86,8 @@ async def run(arguments: argparse.Namespace) -> int:
 
 
 async def _list(arguments: argparse.Namespace, engine: Engine) -> int:
+    if arguments.presets:
+        return _list_presets(arguments)
     found = await store.images(engine)
     if arguments.json:
         print(json.dumps([{**_record(one.record), "reference": one.reference, "kind": one.kind,
@@ -89,11 +99,29 @@ async def _list(arguments: argparse.Namespace, engine: Engine) -> int:
     return 0
 
 
+def _list_presets(arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        print(json.dumps([asdict(preset) for preset in presets.PRESETS], indent=1))
+        return 0
+    rows: list[tuple[str, ...]] = [("NAME", "IMAGE", "INSIDE", "SUITS")]
+    rows += [(preset.name, preset.reference, preset.inside, preset.suits) for preset in presets.PRESETS]
+    _print_table(rows)
+    return 0
+
+
 async def _pull(arguments: argparse.Namespace, engine: Engine) -> int:
-    reference = config.image_reference(arguments.reference)
-    settings = config.KernelConfig(pull="always", pull_timeout=config.seconds("timeout", arguments.timeout))
+    machine = await _hardware(engine)
+    chosen = choice.choose(config.image_reference(arguments.reference), machine)
+    reference = chosen.reference
+    # What is built here is no registry's, so there is nothing newer to ask for.
+    pull: config.Pull = "missing" if reference.startswith(presets.BUILT) else "always"
+    settings = config.KernelConfig(pull=pull, pull_timeout=config.seconds("timeout", arguments.timeout))
+    if chosen.because:
+        _say(chosen.because)
     with shown() as report:
-        ready = await ensure.ensure(reference, engine, settings, report)
+        ready = await ensure.ensure(reference, engine, settings, report, machine)
+    for sentence in ready.notices:
+        _say(f"Note: {sentence}")
     _say(f"{reference} is ready: {ready.record.id} ({_size(ready.record.size_bytes)})")
     return 0
 
@@ -134,7 +162,8 @@ async def _load(arguments: argparse.Namespace, engine: Engine) -> int:
 
 
 async def _inspect(arguments: argparse.Namespace, engine: Engine) -> int:
-    reference = config.image_reference(arguments.reference)
+    machine = await _hardware(engine)
+    reference = choice.choose(config.image_reference(arguments.reference), machine).reference
     record = await engine.image(reference)
     if record is None:
         raise ImageNotFound(
@@ -143,12 +172,14 @@ async def _inspect(arguments: argparse.Namespace, engine: Engine) -> int:
         )
     facts = await ensure.known(record, reference, engine, unheard)
     wanted = plan.complete(facts, reference)
+    warnings = foresee(reference, machine, facts, here=True)
     if arguments.json:
         told: dict[str, Any] = {
             key: text for key, text in asdict(facts).items() if key not in ("passwd", "group")
         }
         print(json.dumps({**_record(record), **told, "identity": identity(record),
-                          "adds": wanted.requirements if wanted else []}, indent=1))  # fmt: skip
+                          "adds": wanted.requirements if wanted else [],
+                          "warnings": warnings}, indent=1))  # fmt: skip
         return 0
     _print_table([
         ("image", reference),
@@ -158,9 +189,11 @@ async def _inspect(arguments: argparse.Namespace, engine: Engine) -> int:
         ("Python", f"{'.'.join(map(str, facts.python))} ({facts.executable})"),
         ("TensorFlow", facts.tensorflow or "none"),
         ("CUDA, cuDNN", f"{facts.cuda or 'none'}, {facts.cudnn or 'none'}"),
-        ("libc", facts.libc),
+        ("system", f"{facts.distribution}, {facts.libc}"),
         ("a kernel adds", ", ".join(wanted.requirements) if wanted else "nothing"),
     ])  # fmt: skip
+    for sentence in warnings:
+        _say(f"Note: {sentence}")
     return 0
 
 
@@ -177,6 +210,18 @@ async def _prune(arguments: argparse.Namespace, engine: Engine) -> int:
     for one in gone:
         await engine.remove_image(one.reference)
     return 0
+
+
+async def _hardware(engine: Engine) -> Hardware:
+    """Return what this machine is, all its GPUs included."""
+    info = await engine.info()
+    gpus: tuple[nvml.Gpu, ...] = ()
+    cuda = None
+    with contextlib.suppress(nvml.NvmlError):
+        sample = await nvml.sample_async(NVML_SECONDS)
+        gpus, cuda = sample.gpus, sample.cuda
+    found = tuple((gpu.name, gpu.compute_capability) for gpu in gpus)
+    return Hardware(info.architecture, found, cuda, free_bytes=free_bytes(engine, info))
 
 
 def _confirmed() -> bool:

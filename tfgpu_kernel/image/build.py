@@ -23,6 +23,7 @@ from . import debian, workshop
 from .debian import PYTHONS, Release
 from .ensure import remember
 from .plan import EXTRAS
+from .presets import BUILT
 
 VENV: Final = "/opt/tensorflow"
 NEWEST: Final = {"3.8": "2.13", "3.9": "2.20"}
@@ -52,11 +53,14 @@ class Recipe:
     release: Release
     constraints: tuple[str, ...] = ()
     """Further bounds on Python packages, for building the same package set again."""
+    named_python: bool = False
+    """Whether the Python was asked for; the image's name then says which."""
 
     @property
     def tag(self) -> str:
         """The name that the image gets unless another is asked for."""
-        return f"tfgpu/tensorflow:{self.tensorflow}-{'gpu' if self.gpu else 'cpu'}-py{self.python}"
+        python = f"-py{self.python}" if self.named_python else ""
+        return f"{BUILT}tensorflow:{self.tensorflow}-{'gpu' if self.gpu else 'cpu'}{python}"
 
     def requirements(self) -> tuple[str, ...]:
         """Return what pip installs."""
@@ -80,7 +84,8 @@ class Recipe:
 
     def key(self) -> str:
         """Return a short hash that differs where the recipe differs."""
-        text = json.dumps([asdict(self), self.requirements(), self.changes(), SYSTEM_PACKAGES])
+        parts = {name: value for name, value in asdict(self).items() if name != "named_python"}
+        text = json.dumps([parts, self.requirements(), self.changes(), SYSTEM_PACKAGES])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -100,6 +105,7 @@ def recipe(
             "image load here.",
         )
     choices = PYTHONS[host.distribution]
+    named = bool(python)
     python = python or host.python() or max(choices, key=lambda text: int(text.partition(".")[2]))
     if python not in choices:
         raise ConfigError(
@@ -112,6 +118,7 @@ def recipe(
         python=python,
         release=Release(host.distribution, choices[python]),
         constraints=tuple(constraints),
+        named_python=named,
     )
 
 

@@ -79,14 +79,15 @@ def command(release: Release, lines: Sequence[str], packages: Sequence[str], tar
     options = ["--variant=minbase", "--format=tar", f"--include={','.join(packages)}"]
     options += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
     options += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
-    proxies = _proxy_options()
+    proxies = proxy_options()
     if proxies:
         options += [f"--aptopt={option}" for option in proxies]
         options += ['--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"']
     return ["mmdebstrap", *options, release.codename, target, *lines]
 
 
-def _proxy_options() -> list[str]:
+def proxy_options() -> list[str]:
+    """Return the host's proxy settings for apt, as lines of an apt.conf."""
     if shutil.which("apt-config") is None:
         return []
     dump = subprocess.run(

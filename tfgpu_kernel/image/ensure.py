@@ -7,7 +7,9 @@ import contextlib
 import os
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from platformdirs import user_cache_path
 
@@ -18,21 +20,40 @@ from ..errors import ImageNotFound
 from ..progress import Report, Step
 from . import plan, workshop
 from .facts import Facts, identity
+from .foresight import foresee
+from .hardware import Hardware
+from .presets import BUILT, named
 from .pull import pull
 from .ready import ReadyImage
 from .shared import once
 
 
-async def ensure(reference: str, engine: Engine, config: KernelConfig, report: Report) -> ReadyImage:
+async def ensure(
+    reference: str, engine: Engine, config: KernelConfig, report: Report, hardware: Hardware | None = None
+) -> ReadyImage:
     """Return an image in which a kernel can run.
 
+    :param hardware: what the machine is, for warnings before the wait; None for no warnings.
     :raises ImageNotFound: when it is neither here nor at its registry.
     :raises RegistryUnreachable: when it is not here, and the registry gives no usable answer.
     :raises ImageUnusable: when no kernel can run in it at all.
     :raises ImageBuildFailed: when adding what it lacks failed.
     """
+    machine = hardware or Hardware()
+    here = config.pull != "always" and await engine.image(reference) is not None
+    warnings = () if here else warned(foresee(reference, machine), report)
     record = await present(reference, engine, config, report)
-    return await completed(record, reference, engine, config.packages, report)
+    facts = await known(record, reference, engine, report)
+    if not warnings:  # what an image is tells more than its name
+        warnings = warned(foresee(reference, machine, facts, here=True), report)
+    return replace(await completed(record, reference, facts, engine, config, report), notices=warnings)
+
+
+def warned(sentences: tuple[str, ...], report: Report) -> tuple[str, ...]:
+    """Tell each sentence, and return them."""
+    for sentence in sentences:
+        report(Step("resolving", sentence, notice=True))
+    return sentences
 
 
 async def present(reference: str, engine: Engine, config: KernelConfig, report: Report) -> ImageRecord:
@@ -42,6 +63,8 @@ async def present(reference: str, engine: Engine, config: KernelConfig, report: 
         record = await engine.image(reference)
         if record is not None:
             return record
+    if reference.startswith((BUILT, OURS)):
+        raise not_built(reference)
     if config.pull == "never":
         raise ImageNotFound(
             f"The image {reference} is not on this machine, and pull is set to never.",
@@ -54,12 +77,25 @@ async def present(reference: str, engine: Engine, config: KernelConfig, report: 
     )
 
 
+def not_built(reference: str) -> ImageNotFound:
+    """Return the error for an image that is made here, and hasn't been."""
+    preset = named(reference)
+    kind = "cpu" if preset is not None and not preset.gpu else "gpu"
+    return ImageNotFound(
+        f"The image {reference} is built on the machine itself, and has not been built yet.",
+        f"build it (some minutes, once): sudo jupyter tfgpu image build --{kind}."
+        if preset is not None
+        else "build or complete it again, or name another image.",
+    )
+
+
 async def completed(
-    record: ImageRecord, reference: str, engine: Engine, packages: tuple[str, ...], report: Report
+    record: ImageRecord, reference: str, facts: Facts, engine: Engine, config: KernelConfig, report: Report
 ) -> ReadyImage:
     """Return the image itself, or one derived from it that has what a kernel needs besides."""
-    facts = await known(record, reference, engine, report)
-    wanted = plan.complete(facts, reference, packages)
+    wanted = plan.complete(
+        facts, reference, config.packages, extras=config.extras, system_packages=config.system_packages
+    )
     if wanted is None:
         return _ready(reference, record, record, facts)
     derived = await find_derived(record, wanted, engine)
@@ -108,7 +144,7 @@ async def derive(
     found = await find_derived(record, wanted, engine)
     if found is not None:
         return found
-    names = ", ".join(wanted.requirements)
+    names = ", ".join((*wanted.system_packages, *wanted.requirements))
     report(Step("building", f"Adding {names} to {reference}, once"))
     tag = derived_tag(record, reference, wanted)
     after = await workshop.install(
@@ -134,14 +170,20 @@ async def derive(
     return made
 
 
+OURS: Final = "tfgpu-completed/"
+"""What the names of completed images begin with."""
+
+
 def derived_tag(record: ImageRecord, reference: str, wanted: plan.Plan) -> str:
     """Return a name that says what the image is, and that no other image has."""
     words = re.sub(r"[^a-z0-9]+", "-", reference.partition("@")[0].lower()).strip("-")[:80]
-    return f"tfgpu-completed/{words or 'image'}:{identity(record)[:12]}-{wanted.key()}"
+    return f"{OURS}{words or 'image'}:{identity(record)[:12]}-{wanted.key()}"
 
 
 def _ready(reference: str, base: ImageRecord, record: ImageRecord, facts: Facts) -> ReadyImage:
-    return ReadyImage(reference, record, base.digest, facts.executable, facts.passwd, facts.group)
+    return ReadyImage(
+        reference, record, base.digest, facts.executable, facts.passwd, facts.group, constraints=plan.hold(facts)
+    )
 
 
 def _kept(record: ImageRecord) -> Path:

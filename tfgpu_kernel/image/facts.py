@@ -27,6 +27,8 @@ class Facts:
     cuda: str
     cudnn: str
     apt: bool
+    distribution: str
+    """Such as ``ubuntu 18.04``, as /etc/os-release has it; empty where that is missing."""
     root_only: str
     """A folder or file on the way to the interpreter that only root may enter, or empty."""
     passwd: str

@@ -29,6 +29,7 @@ def probe():
         "cuda": os.environ.get("CUDA_VERSION", "") or first(packages, "nvidia-cuda-runtime"),
         "cudnn": cudnn_version() or first(packages, "nvidia-cudnn"),
         "apt": os.path.exists("/usr/bin/apt-get"),
+        "distribution": distribution(),
         "root_only": root_only(),
         "passwd": text_of("/etc/passwd"),
         "group": text_of("/etc/group"),
@@ -67,6 +68,15 @@ def cudnn_version():
     return ""
 
 
+def distribution():
+    """Return the distribution's id and version, as ``debian 12``."""
+    fields = dict(
+        line.partition("=")[::2] for line in text_of("/etc/os-release").splitlines() if "=" in line
+    )
+    words = [fields.get(name, "").strip("\"'") for name in ("ID", "VERSION_ID")]
+    return " ".join(words).strip()
+
+
 def first(packages, prefix):
     """Return the version of the first package whose name begins so."""
     return next((packages[name] for name in sorted(packages) if name.startswith(prefix)), "")
@@ -96,6 +106,8 @@ def install(spec):
     os.umask(0o022)
     python = sys.executable
     env = dict(os.environ, **spec["env"])
+    if spec["system_packages"]:
+        apt(spec["system_packages"], env)
     if spec["venv"]:
         subprocess.check_call([python, "-m", "venv", spec["venv"]])
         python = os.path.join(spec["venv"], "bin", "python3")
@@ -104,11 +116,26 @@ def install(spec):
         folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pip")
         run([python, "-m", "pip", "install", "--quiet", "--target", folder, spec["new_pip"]], env)
         env["PYTHONPATH"] = folder
-    run([python, "-m", "pip", "install", "--progress-bar", "off"] + spec["arguments"], env)
+    if spec["arguments"]:
+        run([python, "-m", "pip", "install", "--progress-bar", "off"] + spec["arguments"], env)
     env.pop("PYTHONPATH", None)
     if spec["venv"]:
         run([python, "-m", "pip", "check"], env)
     run([python, os.path.abspath(__file__), "probe"], env)
+
+
+def apt(packages, env):
+    """Install packages of the distribution; what apt downloads for it is removed again."""
+    env = dict(env, DEBIAN_FRONTEND="noninteractive")
+    # One source that fails, such as a repository of NVIDIA's whose key has changed, need not concern us.
+    sys.stdout.flush()
+    subprocess.call(["apt-get", "update", "-q"], env=env)
+    command = ["apt-get", "install", "-q", "-y", "--no-install-recommends"]
+    command.extend(packages)
+    run(command, env)
+    subprocess.call(["apt-get", "clean"], env=env)
+    for path in glob.glob("/var/lib/apt/lists/*"):
+        subprocess.call(["rm", "-rf", path])
 
 
 def run(command, env):

@@ -18,6 +18,8 @@ OLDEST = (3, 6)
 EXTRAS = ("matplotlib", "pandas", "pillow", "ipywidgets", "tqdm")
 """What cells take for granted."""
 
+OLDEST_APT = {"ubuntu": "20.04", "debian": "11"}
+"""Older releases have moved to archives of their own, and NVIDIA has changed the key of its repository since."""
 RESOLVING_PIP = Version("20.3")
 """From here on pip tries an older release where a newer one doesn't fit."""
 LAST_PIP = {(3, 6): "21.3.1", (3, 7): "24.0", (3, 8): "25.0.1", (3, 9): "26.0.1"}
@@ -42,27 +44,39 @@ class Plan:
     constraints: tuple[str, ...]
     new_pip: str = ""
     """The requirement for a pip to use beside the image's own, or empty where that one will do."""
+    system_packages: tuple[str, ...] = ()
+    """What apt is to install first."""
 
     def key(self) -> str:
         """Return a short hash that differs where the plan differs."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+        parts = asdict(self)
+        if not self.system_packages:  # a wish that nobody has leaves the keys of images as they were
+            del parts["system_packages"]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
 def complete(
-    facts: Facts, reference: str, packages: Sequence[str] = (), *, extras: bool = True
+    facts: Facts,
+    reference: str,
+    packages: Sequence[str] = (),
+    *,
+    extras: bool = True,
+    system_packages: Sequence[str] = (),
 ) -> Plan | None:
     """Return what has to be added so that a kernel runs with ``packages``, or None where nothing has.
 
     An image that has ipykernel is its author's choice and gets no extras of ours, only ``packages``.
 
-    :raises ImageUnusable: where no kernel can run in the image at all.
+    :raises ImageUnusable: where no kernel can run in the image at all, or its apt can't add ``system_packages``.
     """
     refuse(facts, reference)
+    if system_packages:
+        refuse_apt(facts, reference)
     wanted = list(packages)
     if "ipykernel" not in facts.packages:
         wanted = ["ipykernel", *(EXTRAS if extras else ()), *wanted]
     missing = tuple(text for text in wanted if not _satisfied(text, facts))
-    if not missing:
+    if not missing and not system_packages:
         return None
     bounds = LAST.get(facts.python[:2], {})
     asked = {canonicalize_name(Requirement(text).name) for text in packages}
@@ -71,7 +85,7 @@ def complete(
         for name, version in bounds.items()
         if name not in facts.packages and name not in asked
     ]
-    return Plan(missing, (*hold(facts), *limits), _pip(facts))
+    return Plan(missing, (*hold(facts), *limits), _pip(facts), tuple(system_packages))
 
 
 def refuse(facts: Facts, reference: str) -> None:
@@ -97,6 +111,22 @@ def refuse(facts: Facts, reference: str) -> None:
             "and a kernel runs as you.",
             "take another image, or have its author make Python readable (chmod -R a+rX).",
         )
+
+
+def refuse_apt(facts: Facts, reference: str) -> None:
+    """Say why apt can't add packages to the image, if so.
+
+    :raises ImageUnusable: where there is no apt, or the release is so old that its archive or keys are gone.
+    """
+    distribution, _, version = facts.distribution.partition(" ")
+    oldest = OLDEST_APT.get(distribution)
+    if facts.apt and (oldest is None or not _is_version(version) or Version(version) >= Version(oldest)):
+        return
+    why = f"is {facts.distribution}, whose packages can't be fetched any more" if facts.apt else "has no apt"
+    raise ImageUnusable(
+        f"The setting system_packages can't be fulfilled: the image {reference} {why}.",
+        "take a newer image, such as the preset tf2.17-gpu, or remove system_packages.",
+    )
 
 
 def musl(reference: str) -> ImageUnusable:

@@ -23,5 +23,7 @@ class ReadyImage:
     """The image's ``/etc/passwd``."""
     group: str
     """The image's ``/etc/group``."""
+    constraints: tuple[str, ...] = ()
+    """``name==version`` of each of its Python packages: what an installation in a cell must not change."""
     notices: tuple[str, ...] = ()
     """Sentences that the user should read, such as why another image was chosen."""

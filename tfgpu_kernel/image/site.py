@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from . import debian
+
 KEPT = (
     "index-url",
     "extra-index-url",
@@ -117,6 +119,17 @@ def find(environ: Mapping[str, str] = os.environ) -> PipSite:
         ca_bundle=next((path.resolve() for path in bundles if path.is_file()), None),
         proxies={name: value for name, value in environ.items() if name.lower() in PROXIES},
     )
+
+
+def apt_config(lent: PipSite, at: PurePosixPath) -> str:
+    """Return the text of an ``apt.conf`` for a container that has been lent the rest at ``at``.
+
+    apt gets the host's proxy for apt, and trusts the certificates that the host trusts.
+    """
+    lines = [*debian.proxy_options(), "Acquire::Retries 3;"]
+    if lent.ca_bundle is not None:
+        lines.append(f'Acquire::https::CAInfo "{at / "ca.crt"}";')
+    return "\n".join([*lines, ""])
 
 
 def _config_files(environ: Mapping[str, str]) -> Iterator[Path]:

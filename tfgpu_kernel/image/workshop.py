@@ -56,11 +56,12 @@ class Order:
     constraints: tuple[str, ...] = ()
     new_pip: str = ""
     venv: str = ""
+    system_packages: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, plan: Plan) -> Order:
         """Return the order that carries out a plan."""
-        return cls(plan.requirements, plan.constraints, plan.new_pip)
+        return cls(plan.requirements, plan.constraints, plan.new_pip, system_packages=plan.system_packages)
 
 
 async def look(record: ImageRecord, reference: str, engine: Engine) -> Facts:
@@ -229,14 +230,17 @@ def _archive(order: Order | None, lent: site.PipSite) -> bytes:
     files = {"inside.py": (importlib.resources.files(__package__) / "inside.py").read_text()}
     if order is not None:
         files["pip.conf"] = lent.config(FOLDER)
+        files["apt.conf"] = site.apt_config(lent, FOLDER)
         files["constraints.txt"] = "\n".join([*order.constraints, ""])
         files["spec.json"] = json.dumps(
             {
-                "arguments": ["--constraint", f"{FOLDER}/constraints.txt", *order.arguments],
+                "arguments": ["--constraint", f"{FOLDER}/constraints.txt", *order.arguments] if order.arguments else [],
+                "system_packages": order.system_packages,
                 "new_pip": order.new_pip,
                 "venv": order.venv,
                 "env": {
                     **lent.environment(FOLDER),
+                    "APT_CONFIG": f"{FOLDER}/apt.conf",
                     "PIP_CACHE_DIR": f"{FOLDER}/cache",
                     "PIP_BREAK_SYSTEM_PACKAGES": "1",  # the image's Python is the image's, not Debian's
                     "PIP_ROOT_USER_ACTION": "ignore",
