@@ -124,7 +124,10 @@ async def _tell_death(engine: Engine, one: Left, record: ContainerRecord | None)
             end = await engine.exit_status(record.id)
             text = await engine.logs(record.id, LOG_LINES)
             if end is not None:
-                account = explain(end, text, image=one.handover.image.requested, memory=None)
+                left = one.handover
+                account = explain(
+                    end, text, image=left.image.requested, memory=None, gpus=bool(left.gpu.uuids)
+                )
     await asyncio.to_thread(one.run.change_state, state="ended", ended=time.time(), death=account.message)
     state = one.state
     obituaries.publish(obituaries.Obituary(state.kernel_id, state.kernel_name, state.notebook, account))

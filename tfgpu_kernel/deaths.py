@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Final
 
+from . import troubles
 from .boot import codes
 from .engine.base import Exit
 from .errors import ImageUnusable, KernelDied, RunFolderNotShared, TfgpuError
@@ -16,12 +17,13 @@ _NOT_FOUND: Final = 127
 _PYTHON_NO_SCRIPT: Final = 2
 
 
-def explain(end: Exit, log: str, *, image: str, memory: int | None) -> TfgpuError:
+def explain(end: Exit, log: str, *, image: str, memory: int | None, gpus: bool = False) -> TfgpuError:
     """Return the account of a kernel's end.
 
     :param log: the last lines that the container printed.
     :param image: the image's name, for the sentence.
     :param memory: the kernel's limit in bytes, or None.
+    :param gpus: whether it had any; else TensorFlow's complaints of having none are none.
     """
     if end.code in {codes.NO_RUN_FOLDER, codes.NO_FOLDER} or (
         end.code == _PYTHON_NO_SCRIPT and "can't open file '/tfgpu/run/" in log
@@ -45,7 +47,12 @@ def explain(end: Exit, log: str, *, image: str, memory: int | None) -> TfgpuErro
             "choose an image with Python 3, such as tensorflow/tensorflow:2.17.0-gpu.",
             log or end.error,
         )
-    return KernelDied(*_story(end, memory), log or end.error)
+    message, remedy = _story(end, memory)
+    trouble = troubles.find(f"{end.error}\n{log}") if gpus else None
+    # Out of main memory is out of main memory, whatever was said before.
+    if trouble is not None and not (end.oom_killed and end.code == _SIGNALLED + signal.SIGKILL):
+        message, remedy = f"{message} {trouble.cause}", trouble.remedy
+    return KernelDied(message, remedy, log or end.error)
 
 
 def _story(end: Exit, memory: int | None) -> tuple[str, str]:

@@ -299,7 +299,7 @@ async def first_answer(
         await ready.first_answer(connection, end, config.launch_timeout)
     except ready.Ended as error:
         text = await engine.logs(made, LOG_LINES)
-        raise deaths.explain(error.end, text, image=config.image, memory=config.memory) from None
+        raise deaths.explain(error.end, text, image=config.image, memory=config.memory, gpus=config.gpus != 0) from None
     except TimeoutError:
         text = await engine.logs(made, LOG_LINES)
         shared = any(os.path.exists(socket) for socket in connection.sockets)

@@ -480,7 +480,10 @@ class TfgpuProvisioner(KernelProvisionerBase):
             text = await self._need_engine().logs(self._kernel.container, LOG_LINES)
         except TfgpuError:
             text = ""
-        self._report = explain(end, text, image=self._kernel.image.requested, memory=config.memory)
+        kernel = self._kernel
+        self._report = explain(
+            end, text, image=kernel.image.requested, memory=config.memory, gpus=bool(kernel.gpu.uuids)
+        )
         self.log.error("Kernel %s died. %s", self.kernel_id, self._report)
         await asyncio.to_thread(
             self._kernel.run.change_state,

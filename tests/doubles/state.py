@@ -186,5 +186,8 @@ def _process_lines(where: str, processes: tuple[Process, ...]) -> list[str]:
 
 
 def _uuid(kind: str, index: int) -> str:
-    """Return the same, plausible UUID in every run."""
-    return f"{kind}-{uuid.uuid5(uuid.NAMESPACE_OID, f'{kind} {index}')}"
+    """Return the same, plausible UUID in every run of this checkout.
+
+    Leases hold for the whole machine, so tests of another checkout must not speak of the same GPU.
+    """
+    return f"{kind}-{uuid.uuid5(uuid.NAMESPACE_OID, f'{kind} {index} {Path(__file__).resolve()}')}"

@@ -8,7 +8,7 @@ from typing import Final
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from .. import errors
+from .. import errors, troubles
 
 _NO_SPACE: Final = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 _MOUNT: Final = re.compile(
@@ -54,6 +54,9 @@ def translated(error: Exception, address: str, subject: str = "") -> errors.Tfgp
             "free space: jupyter tfgpu prune removes what no kernel uses, docker system df shows the rest.",
             text,
         )
+    trouble = troubles.find(text) if isinstance(error, APIError) else None
+    if trouble is not None:
+        return errors.GpuUnusable(trouble.cause, trouble.remedy, text)
     if isinstance(error, NotFound) and "No such container" in text:
         return errors.ContainerGone(
             "The kernel's container is gone: something outside Jupyter removed it.",
