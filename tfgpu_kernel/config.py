@@ -57,6 +57,18 @@ class MountRequest:
 
 
 @dataclass(frozen=True)
+class LockedImage:
+    """What a notebook's lock says the image must be; no setting, it comes from the notebook after a consent."""
+
+    layers: tuple[str, ...]
+    """The diff_ids of the image."""
+    added: tuple[str, ...] = ()
+    """Lines of a requirements file, with hashes: what is added to it."""
+    installed: tuple[str, ...] = ()
+    """``name==version`` of all packages there are then."""
+
+
+@dataclass(frozen=True)
 class KernelConfig:
     """All settings of one kernel. Sizes in bytes, times in seconds; None means no limit of ours."""
 
@@ -84,6 +96,7 @@ class KernelConfig:
     pull_timeout: float = 3600.0
     launch_timeout: float = 60.0
     on_server_stop: OnServerStop = "shutdown"
+    locked: LockedImage | None = None
 
     def fingerprint(self) -> str:
         """Return a short hash that differs where any setting differs."""

@@ -159,3 +159,45 @@ class KernelNotFound(TfgpuError):
     """No kernel of this user bears that id or name."""
 
     code = "kernel-not-found"
+
+
+class LockInvalid(TfgpuError):
+    """What a notebook has in the place of its lock is none, so nothing of it is used."""
+
+    code = "lock-invalid"
+
+
+class LockTooNew(TfgpuError):
+    """A notebook was locked by a later version of this package."""
+
+    code = "lock-too-new"
+
+
+class NotLocked(TfgpuError):
+    """A notebook has no lock, or one without results to compare with."""
+
+    code = "not-locked"
+
+
+class LockStopped(TfgpuError):
+    """A notebook can't be locked: a cell failed in a clean kernel."""
+
+    code = "lock-stopped"
+
+
+class ConsentNeeded(TfgpuError):
+    """A locked notebook wants an image, or packages, that nobody here has agreed to yet."""
+
+    code = "consent-needed"
+
+
+class ImageDiffers(TfgpuError):
+    """The image under a lock's name is not the one that was locked."""
+
+    code = "image-differs"
+
+
+class BundleRefused(TfgpuError):
+    """A bundle is damaged, was changed, or holds what it must not hold."""
+
+    code = "bundle-refused"

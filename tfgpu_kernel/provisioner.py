@@ -28,6 +28,7 @@ from .errors import ContainerGone, TfgpuError
 from .handover import Handover, root_of
 from .launch import LOG_LINES, Kernel, Request, launch
 from .launches import Launch
+from .lock.start import locked
 from .progress import Step
 from .runfolder import RunFolder
 
@@ -367,6 +368,11 @@ class TfgpuProvisioner(KernelProvisionerBase):
         """The id of the kernel's container; empty where there is none."""
         return self._kernel.container if self._kernel else ""
 
+    @property
+    def kernel(self) -> Kernel | None:
+        """The kernel as it was launched; None before that."""
+        return self._kernel
+
     def facts(self) -> dict[str, Any]:
         """Return what the kernel runs on: image, digest, GPUs, seconds from the request to ready."""
         kernel = self._kernel
@@ -384,7 +390,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
     _cwd = "/"
 
     async def _launch(self, entry: Launch, kwargs: dict[str, Any]) -> Kernel:
-        config = self.settings()
+        config = await locked(self.settings(), entry.notebook)
         self._cwd = os.path.abspath(kwargs.get("cwd") or os.getcwd())
         self._engine = find.engine()
         await sweep.once(self._engine, self.log)

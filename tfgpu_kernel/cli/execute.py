@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from rich.console import Console
@@ -20,7 +20,9 @@ from .. import launches
 from ..engine import find
 from ..errors import ConfigError
 from ..launches import Launch
+from ..overlay import OverlaidSpecs
 from ..provisioner import TfgpuProvisioner
+from .running import add_consent, agreed
 from .settings import add_settings, checked, chosen_settings
 
 
@@ -31,29 +33,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel", default="tfgpu", help="kernelspec to start (default: %(default)s)")
     parser.add_argument("--timeout", type=int, help="seconds a cell may take (default: no limit)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what it ran on to FILE")
+    add_consent(parser)
     add_settings(parser)
-
-
-class _Specs(KernelSpecManager):
-    """Kernelspecs with the command line's settings laid over kernel.json's."""
-
-    settings: dict[str, Any]
-
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        """Return the kernelspec with the settings of this call."""
-        spec = super().get_kernel_spec(kernel_name)
-        stanza = spec.metadata.get("kernel_provisioner", {})
-        if stanza.get("provisioner_name") == "tfgpu-docker-provisioner":
-            stanza["config"] = {**stanza.get("config", {}), **self.settings}
-        return spec
 
 
 async def run(arguments: argparse.Namespace) -> int:
     """Execute the notebook; it is written also when a cell fails. Return 1 then."""
     settings = chosen_settings(arguments)
-    checked(settings)
+    config = checked(settings)
     notebook = read(arguments.notebook)
-    specs = _Specs()
+    found = await agreed(arguments.notebook, find.engine(), yes=arguments.yes, network=config.network)
+    if found is not None and settings.keys() & {"image", "packages"}:
+        raise ConfigError(
+            "The notebook is locked to an image and its packages, so no others can be given.",
+            f"take the lock off first: jupyter tfgpu lock --remove {arguments.notebook}.",
+        )
+    specs = OverlaidSpecs()
     specs.settings = settings
     output = arguments.output or arguments.notebook
     progress = Progress(
@@ -91,7 +86,9 @@ async def run(arguments: argparse.Namespace) -> int:
     try:
         with progress:
             try:
-                await client.async_execute()
+                # By the notebook's path the start finds its lock.
+                named = {"JPY_SESSION_NAME": str(arguments.notebook.resolve())} if found else {}
+                await client.async_execute(env={**os.environ, **named})
                 progress.update(task, completed=len(notebook.cells), description="Done")
             except CellExecutionError as error:
                 sys.stderr.write(f"{error}\n")

@@ -18,7 +18,7 @@ from ..config import KernelConfig
 from ..engine.base import Engine, ImageRecord
 from ..errors import ImageNotFound
 from ..progress import Report, Step
-from . import plan, workshop
+from . import locked, plan, workshop
 from .facts import Facts, identity
 from .foresight import foresee
 from .hardware import Hardware
@@ -42,7 +42,10 @@ async def ensure(
     machine = hardware or Hardware()
     here = config.pull != "always" and await engine.image(reference) is not None
     warnings = () if here else warned(foresee(reference, machine), report)
-    record = await present(reference, engine, config, report)
+    if config.locked is not None:
+        record = await locked.present(reference, config.locked, engine, config, report)
+    else:
+        record = await present(reference, engine, config, report)
     facts = await known(record, reference, engine, report)
     if not warnings:  # what an image is tells more than its name
         warnings = warned(foresee(reference, machine, facts, here=True), report)
@@ -93,12 +96,18 @@ async def completed(
     record: ImageRecord, reference: str, facts: Facts, engine: Engine, config: KernelConfig, report: Report
 ) -> ReadyImage:
     """Return the image itself, or one derived from it that has what a kernel needs besides."""
-    wanted = plan.complete(
-        facts, reference, config.packages, extras=config.extras, system_packages=config.system_packages
-    )
+    lock = config.locked
+    if lock is not None and lock.added:
+        wanted: plan.Plan | None = plan.locked(facts, reference, lock.added)
+    else:
+        wanted = plan.complete(
+            facts, reference, config.packages, extras=config.extras, system_packages=config.system_packages
+        )
     if wanted is None:
         return _ready(reference, record, record, facts)
     derived = await find_derived(record, wanted, engine)
+    if derived is None and lock is not None:
+        derived = await locked.find_alike(record, lock, engine)
     if derived is None:
         derived = await once(
             f"complete {engine.address} {identity(record)} {wanted.key()}",

@@ -1,13 +1,15 @@
 """What runs inside an image's container as root: look at the image, or install packages into it.
 
 Standard library only; understood by Python 2.7 and 3.6, so that an old image can say what it is.
-``python inside.py probe`` prints one line of JSON; ``python inside.py install SPEC`` installs.
+``python inside.py probe`` prints one line of JSON; ``python inside.py install SPEC`` installs;
+``python inside.py resolve SPEC`` prints what that would add, by hash.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # Annotations are a syntax error in Python 2.
 
 import glob
+import hashlib
 import json
 import os
 import platform
@@ -15,6 +17,7 @@ import subprocess
 import sys
 
 MARK = "tfgpu-probe:"
+RESOLVED = "tfgpu-resolved:"
 
 
 def probe():
@@ -138,6 +141,47 @@ def apt(packages, env):
         subprocess.call(["rm", "-rf", path])
 
 
+def resolve(spec):
+    """Print name, version and SHA-256 of what an installation adds. This container is thrown away."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    env = dict(os.environ, **spec["env"])
+    if spec["new_pip"]:
+        folder = os.path.join(here, "pip")
+        run([sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, spec["new_pip"]], env)
+        env["PYTHONPATH"] = folder
+    pip = [sys.executable, "-m", "pip"]
+    report = os.path.join(here, "report.json")
+    text = subprocess.check_output(pip + ["install", "--help"], env=env).decode("utf-8", "replace")  # noqa: RUF005 # Python 2.7
+    if "--report" in text:
+        options = ["--dry-run", "--report", report, "--progress-bar", "off"]
+        run(pip + ["install"] + options + spec["arguments"], env)
+        with open(report) as file:
+            found = [reported(item) for item in json.load(file)["install"]]
+    else:  # pip for Python 3.6 has no report: install, and see what came
+        before = installed(sys.path)
+        run(pip + ["install", "--progress-bar", "off"] + spec["arguments"], env)
+        after = installed(sys.path)
+        came = sorted(name for name in after if before.get(name) != after[name])
+        found = [downloaded(pip, name, after[name], os.path.join(here, "got", name), env) for name in came]
+    print(RESOLVED + json.dumps(found))
+
+
+def reported(item):
+    """Return one package of pip's report."""
+    name = item["metadata"]["name"].lower().replace("_", "-").replace(".", "-")
+    archive = item["download_info"]["archive_info"]
+    digest = archive.get("hashes", {}).get("sha256") or archive["hash"].partition("=")[2]
+    return [name, item["metadata"]["version"], digest]
+
+
+def downloaded(pip, name, version, folder, env):
+    """Return one package by downloading its file."""
+    get = ["download", "--quiet", "--no-deps", "--dest", folder, "%s==%s" % (name, version)]
+    run(pip + get, env)
+    with open(glob.glob(os.path.join(folder, "*"))[0], "rb") as file:
+        return [name, version, hashlib.sha256(file.read()).hexdigest()]
+
+
 def run(command, env):
     """Run a command; end with its exit code where it fails."""
     sys.stdout.flush()
@@ -151,4 +195,4 @@ if __name__ == "__main__":
         print(MARK + json.dumps(probe()))
     else:
         with open(sys.argv[2]) as given:
-            install(json.load(given))
+            {"install": install, "resolve": resolve}[sys.argv[1]](json.load(given))

@@ -46,12 +46,14 @@ class Plan:
     """The requirement for a pip to use beside the image's own, or empty where that one will do."""
     system_packages: tuple[str, ...] = ()
     """What apt is to install first."""
+    locked: tuple[str, ...] = ()
+    """Lines of a requirements file with hashes: exactly these files are installed, and nothing is resolved."""
 
     def key(self) -> str:
         """Return a short hash that differs where the plan differs."""
-        parts = asdict(self)
-        if not self.system_packages:  # a wish that nobody has leaves the keys of images as they were
-            del parts["system_packages"]
+        later = ("system_packages", "locked")
+        # A wish that nobody has leaves the keys of images as they were.
+        parts = {name: value for name, value in asdict(self).items() if value or name not in later}
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
@@ -86,6 +88,15 @@ def complete(
         if name not in facts.packages and name not in asked
     ]
     return Plan(missing, (*hold(facts), *limits), _pip(facts), tuple(system_packages))
+
+
+def locked(facts: Facts, reference: str, lines: tuple[str, ...]) -> Plan:
+    """Return what adds exactly these packages: no more, no others, by their hashes.
+
+    :raises ImageUnusable: where no kernel can run in the image at all.
+    """
+    refuse(facts, reference)
+    return Plan(tuple(line.partition(" ")[0] for line in lines), (), _pip(facts), locked=lines)
 
 
 def refuse(facts: Facts, reference: str) -> None:

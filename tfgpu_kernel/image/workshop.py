@@ -57,11 +57,19 @@ class Order:
     new_pip: str = ""
     venv: str = ""
     system_packages: tuple[str, ...] = ()
+    locked: tuple[str, ...] = ()
+    """Lines of a requirements file with hashes, instead of the arguments."""
 
     @classmethod
     def of(cls, plan: Plan) -> Order:
         """Return the order that carries out a plan."""
-        return cls(plan.requirements, plan.constraints, plan.new_pip, system_packages=plan.system_packages)
+        return cls(
+            plan.requirements,
+            plan.constraints,
+            plan.new_pip,
+            system_packages=plan.system_packages,
+            locked=plan.locked,
+        )
 
 
 async def look(record: ImageRecord, reference: str, engine: Engine) -> Facts:
@@ -84,9 +92,9 @@ async def look(record: ImageRecord, reference: str, engine: Engine) -> Facts:
             "take another image, such as tensorflow/tensorflow:latest.",
             text[-2000:],
         )
-    async with _container(record, ["true"], engine) as container:
+    async with _container(record, ["true"], engine) as made:
         for loader in ("/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1"):
-            if await engine.get_archive(container, loader):
+            if await engine.get_archive(made, loader):
                 raise musl(reference)
     raise ImageUnusable(
         f"The image {reference} has no Python, so no kernel can run in it.",
@@ -110,22 +118,22 @@ async def install(
     :param said: gets what pip prints that tells a person something.
     :raises ImageBuildFailed: with pip's last words.
     """
-    async with _container(record, [python, _INSIDE, "install", _SPEC], engine, order) as container:
-        end = asyncio.wrap_future(engine.watch(container))
+    async with container(record, python, "install", engine, order) as made:
+        end = asyncio.wrap_future(engine.watch(made))
         try:
-            await engine.start(container)
-            lines = [line async for line in _lines(engine.follow(container), said)]
+            await engine.start(made)
+            printed = [line async for line in lines(engine.follow(made), said)]
             code = (await end).code
         finally:
-            engine.unwatch(container)
-        facts = _facts(lines)
+            engine.unwatch(made)
+        facts = _facts(printed)
         if code or facts is None:
-            raise failed(lines, tag)
+            raise failed(printed, tag)
         packages = " ".join(f"{name}=={version}" for name, version in sorted(facts.packages.items()))
         # A container's labels come up to the image made from it, where those of the workshop mean nothing.
         emptied = dict.fromkeys((labels.KIND, labels.UID, labels.OWNER), "")
         marks = {**emptied, **image_labels, labels.IMAGE_PACKAGES: packages}
-        await engine.commit(container, tag, [*_restored(record), *changes], marks)
+        await engine.commit(made, tag, [*_restored(record), *changes], marks)
         return facts
 
 
@@ -174,10 +182,17 @@ def failed(lines: Sequence[str], tag: str) -> ImageBuildFailed:
 
 
 async def _printed(record: ImageRecord, command: Sequence[str], engine: Engine) -> str:
-    async with _container(record, command, engine) as container:
-        await engine.start(container)
-        chunks = [chunk async for chunk in engine.follow(container)]
+    async with _container(record, command, engine) as made:
+        await engine.start(made)
+        chunks = [chunk async for chunk in engine.follow(made)]
         return b"".join(chunks).decode(errors="replace")
+
+
+def container(
+    record: ImageRecord, python: str, task: str, engine: Engine, order: Order
+) -> contextlib.AbstractAsyncContextManager[str]:
+    """Make a container that carries out a task on an order when it is started; it goes with the block."""
+    return _container(record, [python, _INSIDE, task, _SPEC], engine, order)
 
 
 @contextlib.asynccontextmanager
@@ -232,9 +247,13 @@ def _archive(order: Order | None, lent: site.PipSite) -> bytes:
         files["pip.conf"] = lent.config(FOLDER)
         files["apt.conf"] = site.apt_config(lent, FOLDER)
         files["constraints.txt"] = "\n".join([*order.constraints, ""])
+        files["locked.txt"] = "\n".join([*order.locked, ""])
+        arguments = ["--constraint", f"{FOLDER}/constraints.txt", *order.arguments] if order.arguments else []
+        if order.locked:
+            arguments = ["--require-hashes", "--no-deps", "--requirement", f"{FOLDER}/locked.txt"]
         files["spec.json"] = json.dumps(
             {
-                "arguments": ["--constraint", f"{FOLDER}/constraints.txt", *order.arguments] if order.arguments else [],
+                "arguments": arguments,
                 "system_packages": order.system_packages,
                 "new_pip": order.new_pip,
                 "venv": order.venv,
@@ -262,7 +281,7 @@ def _archive(order: Order | None, lent: site.PipSite) -> bytes:
     return buffer.getvalue()
 
 
-async def _lines(chunks: AsyncIterator[bytes], said: Callable[[str], None]) -> AsyncIterator[str]:
+async def lines(chunks: AsyncIterator[bytes], said: Callable[[str], None]) -> AsyncIterator[str]:
     """Cut a stream into lines, passing on as it comes what tells something to a person who waits."""
     rest = b""
     async for chunk in chunks:

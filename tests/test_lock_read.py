@@ -1,0 +1,193 @@
+"""What a stranger's notebook says is bounded, checked to the letter, and starts nothing before a consent."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+
+from tfgpu_kernel.config import KernelConfig
+from tfgpu_kernel.errors import ConsentNeeded, LockInvalid, LockTooNew
+from tfgpu_kernel.lock import consent, read, start
+from tfgpu_kernel.lock.record import from_json, to_json
+
+LAYER = f"sha256:{'1' * 64}"
+HASH = "2" * 64
+GOOD: dict[str, Any] = {
+    "version": 1,
+    "image": {
+        "reference": "somebody/image:1", "digest": f"sha256:{'3' * 64}", "layers": [LAYER], "os": "linux",
+        "architecture": "amd64",
+    },
+    "packages": {
+        "kept": ["seaborn"],
+        "added": [{"name": "seaborn", "version": "0.13.2", "sha256": [HASH]}],
+        "installed": {"seaborn": "0.13.2"},
+    },
+    "software": {"python": "3.11.2", "tensorflow": "2.21.0"},
+    "gpu": {"need": "required", "compute_capability": [8, 0], "memory_bytes": 8000000000},
+    "environment": {"PYTHONHASHSEED": "0", "TZ": "Europe/Berlin", "OMP_NUM_THREADS": None},
+    "repeatable": {"seed": 0, "op_determinism": True},
+    "tolerance": {"relative": 1e-5},
+    "data": [{"place": "notebook", "name": "data/train.csv", "sha256": HASH, "size_bytes": 12}],
+    "recorded": {"cpu": "AMD EPYC", "threads": 2, "gpus": [{"name": "NVIDIA A100"}], "driver": "550.54.15"},
+    "cells": [{"source": HASH, "outputs": HASH, "unrepeatable": ["it uses the clock"]}],
+}  # fmt: skip
+
+EVIL_TEXTS = (
+    "--privileged", "-v/:/host", "; rm -rf /", "$(id)", "`id`", "a b",
+    "x\n--index-url=http://evil", "x --hash=sha256:0",
+    "git+https://evil/x", "../../etc/passwd", "/etc/passwd", "..", "a/../../b", "a\\b", "\x00", "x\n", "‮gnp.x",
+    "http://evil/x.whl", "x@file:///etc", "*", "x;y", "'", '"', "%(x)s", "{0}", "~/.ssh/id_rsa", "a" * 10000,
+)  # fmt: skip
+EVIL: some.SearchStrategy[Any] = some.one_of(
+    some.sampled_from(EVIL_TEXTS),
+    some.none(),
+    some.booleans(),
+    some.integers(min_value=-(10**30), max_value=-1),
+    some.floats(),
+    some.lists(some.sampled_from(EVIL_TEXTS), max_size=3),
+    some.dictionaries(some.sampled_from(EVIL_TEXTS), some.sampled_from(EVIL_TEXTS), min_size=1, max_size=2),
+    some.just([[[[[[[[]]]]]]]]),
+)
+EXTRAS = some.dictionaries(
+    some.sampled_from(["mounts", "privileged", "runtime", "user", "network", "cap_add", "devices", "env", "gpus"]),
+    EVIL,
+    max_size=3,
+)
+ALLOWED_CHANGES = ("kept", "unrepeatable", "cpu", "name")
+"""Free texts of the author: whatever they say is only ever shown."""
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every value in the lock."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from places(inner, (*path, key))
+
+
+PLACES = list(places(GOOD))
+
+
+@pytest.fixture(autouse=True)
+def nobody_agreed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the user have agreed to nothing."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+def notebook(path: Path, lock: Any) -> Path:
+    """Write a notebook with this in the place of its lock."""
+    path.write_text(json.dumps({"cells": [], "metadata": {"tfgpu": lock}, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+def test_schema_is_one() -> None:
+    """The published schema is a valid schema, and accepts what this package writes."""
+    jsonschema.Draft202012Validator.check_schema(dict(read.schema()))
+    lock = read.check(GOOD).lock
+    assert read.check(to_json(lock)).lock == lock == from_json(GOOD)
+
+
+def test_lock_of_an_ordinary_notebook_is_none(tmp_path: Path) -> None:
+    """Neither a notebook without a lock, nor what is no notebook, is taken for one; a pipe is not waited for."""
+    plain = tmp_path / "plain.ipynb"
+    plain.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    for path in (plain, tmp_path / "pipe.ipynb", tmp_path, tmp_path / "absent", Path("/dev/zero")):
+        assert read.find(path) is None
+    config = KernelConfig()
+    assert asyncio.run(start.locked(config, str(plain))) is config
+    assert asyncio.run(start.locked(config, "console-1")) is config
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=some.sampled_from(PLACES), evil=EVIL, extras=EXTRAS)
+def test_hostile_locks_get_nowhere(tmp_path: Path, place: tuple[Any, ...], evil: Any, extras: dict[str, Any]) -> None:
+    """One value replaced by a hostile one, and keys that no notebook may decide about added: each is refused with an
+    explanation, or leads to the question; whatever is accepted leaves mounts, network, user and runtime alone."""
+    lock = copy.deepcopy(GOOD)
+    inner: Any = lock
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = evil
+    lock |= extras
+    path = notebook(tmp_path / "evil.ipynb", lock)
+    config = KernelConfig()
+    with pytest.raises((LockInvalid, LockTooNew, ConsentNeeded)) as refused:
+        asyncio.run(start.locked(config, str(path)))
+    assert refused.value.remedy
+    if isinstance(refused.value, ConsentNeeded):  # as if the user agreed nevertheless
+        found = read.check(json.loads(path.read_text())["metadata"]["tfgpu"])
+        assert sorted(found.ignored) == sorted(repr(key) for key in extras if key != "gpus") or "gpus" in extras
+        followed = start.follow(config, found.lock)
+        for setting in ("mounts", "mount_roots", "workspace", "network", "user", "gpus", "labels", "memory", "cpus"):
+            assert getattr(followed, setting) == getattr(config, setting)
+        assert followed.image == found.lock.image.pinned
+        assert "\n" not in followed.image and not followed.image.startswith("-")
+        for line in followed.locked.added if followed.locked else ():
+            assert line.split(" ")[0].count("==") == 1 and "\n" not in line
+    assert os.listdir(tmp_path) == ["evil.ipynb"]
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [[], "text", 7, {}, {"version": 1}, {**GOOD, "version": True}, {**GOOD, "image": {**GOOD["image"], "layers": []}}],
+)
+def test_what_is_no_lock_is_refused(lock: Any) -> None:
+    """A lock of another type or without its parts is refused as a whole."""
+    with pytest.raises(LockInvalid):
+        read.check(lock)
+
+
+def test_bombs_are_refused(tmp_path: Path) -> None:
+    """A lock that is huge or nested without end is refused, and so is a number that is none."""
+    huge = {**GOOD, "note": "x" * read.MAX_LOCK_BYTES}
+    with pytest.raises(LockInvalid, match="at most"):
+        read.check(huge)
+    deep = tmp_path / "deep.ipynb"
+    deep.write_text('{"metadata": {"tfgpu": ' + "[" * 200_000 + "]" * 200_000 + "}}")
+    with pytest.raises(LockInvalid):
+        read.find(deep)
+    strange = notebook(tmp_path / "nan.ipynb", {**GOOD, "tolerance": {"relative": float("nan")}})
+    with pytest.raises(LockInvalid):
+        read.find(strange)
+
+
+@pytest.mark.parametrize("version", [2, 10**400], ids=["next", "huge"])
+def test_later_version(version: int) -> None:
+    """A later version is told from a broken lock."""
+    with pytest.raises(LockTooNew, match="later tfgpu-kernel"):
+        read.check({**GOOD, "version": version})
+
+
+def test_consent_is_for_one_image_with_its_packages() -> None:
+    """A consent holds for exactly what it was given for; TensorFlow's own images by digest need none."""
+    lock = read.check(GOOD).lock
+    assert consent.needed(lock)
+    consent.give(lock)
+    assert not consent.needed(lock)
+    other = copy.deepcopy(GOOD)
+    other["packages"]["added"][0]["sha256"] = ["4" * 64]
+    assert consent.needed(read.check(other).lock)
+    official = copy.deepcopy(GOOD)
+    official["image"] |= {"reference": "tensorflow/tensorflow:2.17.0-gpu", "digest": f"sha256:{'5' * 64}"}
+    assert consent.needed(read.check(official).lock), "seaborn is not among what a kernel takes"
+    official["packages"] = {}
+    assert not consent.needed(read.check(official).lock)
+    for name in ("evil.example/tensorflow/tensorflow:1", "tensorflow/tensorflow-evil:1"):
+        official["image"]["reference"] = name
+        assert consent.needed(read.check(official).lock)
+    official["image"] = {**official["image"], "reference": "tensorflow/tensorflow:1"}
+    del official["image"]["digest"]
+    assert consent.needed(read.check(official).lock), "a name without a digest may be anybody's local image"

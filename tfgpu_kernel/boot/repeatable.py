@@ -1,0 +1,68 @@
+"""Seed what draws random numbers, as soon as it is imported: a rerun then draws the same ones.
+
+Nothing is imported for it: a notebook may set variables before it imports TensorFlow, and one that never
+does must not wait for it.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, union-attr, method-assign"
+# Python 3.6 runs this, mypy reads it.
+
+import importlib.util
+import os
+import random
+import sys
+
+SEED = "TFGPU_SEED"
+OP_DETERMINISM = "TFGPU_OP_DETERMINISM"
+
+
+def install():
+    """Seed Python's own generator, and be ready for the others; does nothing where no seed is set."""
+    text = os.environ.get(SEED, "")
+    if not text.isdigit():
+        return
+    seed = int(text)
+    random.seed(seed)
+    sys.meta_path.insert(0, _Seeding(seed, os.environ.get(OP_DETERMINISM) == "1"))
+
+
+class _Seeding(object):
+    """A finder that finds nothing by itself: it calls back when one of a few modules has been loaded."""
+
+    def __init__(self, seed, op_determinism):
+        self._seed = seed
+        self._op_determinism = op_determinism
+        self._waiting = {"numpy": self._numpy, "tensorflow": self._tensorflow, "keras": self._keras}
+
+    def find_spec(self, name, path=None, target=None):
+        seeded = self._waiting.pop(name, None)
+        if seeded is None:
+            return None
+        spec = importlib.util.find_spec(name)
+        if spec is None or not hasattr(spec.loader, "exec_module"):
+            self._waiting[name] = seeded
+            return None
+        load = spec.loader.exec_module
+
+        def load_and_seed(module):
+            load(module)
+            seeded(module)
+
+        spec.loader.exec_module = load_and_seed
+        return spec
+
+    def _numpy(self, module):
+        module.random.seed(self._seed)
+
+    def _tensorflow(self, module):
+        module.random.set_seed(self._seed)
+        determinism = getattr(module.config.experimental, "enable_op_determinism", None)
+        if self._op_determinism and determinism is not None:  # before 2.8 TF_DETERMINISTIC_OPS does it
+            determinism()
+
+    def _keras(self, module):
+        seeding = getattr(getattr(module, "utils", None), "set_random_seed", None)
+        tensorflow = sys.modules.get("tensorflow")
+        # Where TensorFlow itself is loading Keras, it is not ready, and is seeded when it is.
+        if seeding is not None and (tensorflow is None or hasattr(tensorflow, "random")):
+            seeding(self._seed)
