@@ -475,7 +475,9 @@ class TfgpuProvisioner(KernelProvisionerBase):
         return self._engine
 
     async def _end(self, signum: signal.Signals) -> None:
-        self._asked_to_end = True
+        # The restarter kills before it starts anew; of a kernel that is dead already nobody asked the end.
+        if self._kernel is not None and not self._kernel.end.done():
+            self._asked_to_end = True
         await self.send_signal(signum)
 
     async def _tell_death(self, end: Exit) -> None:

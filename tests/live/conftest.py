@@ -16,6 +16,14 @@ from tfgpu_kernel.engine import find
 from tfgpu_kernel.engine.base import Engine
 
 
+def made(name: str) -> str:
+    """Return a test image, or skip where this machine lacks what it is made from."""
+    try:
+        return recipes.ensure(name)
+    except recipes.RecipeUnavailable as why:
+        pytest.skip(f"{name} {why}")
+
+
 @pytest.fixture(scope="session")
 def slim() -> str:
     """Return a small image with Python and ipykernel, and no TensorFlow."""

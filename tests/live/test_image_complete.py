@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.images import recipes
 from tfgpu_kernel import labels
 from tfgpu_kernel.config import KernelConfig
 from tfgpu_kernel.engine.base import Engine
@@ -17,13 +16,7 @@ from tfgpu_kernel.errors import ImageBuildFailed, ImageUnusable
 from tfgpu_kernel.image.ensure import ensure
 from tfgpu_kernel.progress import Step, unheard
 
-
-def made(name: str) -> str:
-    """Return a test image, or skip where this machine lacks what it is made from."""
-    try:
-        return recipes.ensure(name)
-    except recipes.RecipeUnavailable as why:
-        pytest.skip(f"{name} {why}")
+from .conftest import made
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 from docker.errors import ImageNotFound as DockerImageNotFound
+from docker.transport import UnixHTTPAdapter
 from docker.utils import parse_repository_tag
 
 from .. import errors
@@ -34,6 +35,8 @@ T = TypeVar("T")
 
 CALL_SECONDS: Final = 30.0
 """How long an ordinary call may take; a busy engine needs a few seconds to create a container."""
+INFO_SECONDS: Final = 15.0
+"""How long the engine may take to say who it is: the first question of each launch, and of no work to it."""
 THREADS: Final = 8
 """Calls in flight at once; further ones wait. 2 x cores of starts plus the short calls beside them."""
 
@@ -61,7 +64,7 @@ class DockerEngine:
     async def info(self) -> EngineInfo:
         """Ask the engine what it is."""
         raw, version = await asyncio.gather(
-            self._call(lambda api: api.info()), self._call(lambda api: api.version())
+            self._call(lambda api: api.info(), INFO_SECONDS), self._call(lambda api: api.version(), INFO_SECONDS)
         )
         options = [str(option) for option in raw.get("SecurityOptions") or ()]
         known = [str(device["ID"]) for device in raw.get("DiscoveredDevices") or () if "ID" in device]
@@ -334,13 +337,20 @@ class DockerEngine:
         for client in self._clients:
             client.close()
 
-    def _new_client(self) -> docker.APIClient:
-        """Make a client for the calling thread."""
-        return docker.APIClient(base_url=self._address, version="auto", timeout=int(CALL_SECONDS))
+    def _new_client(self, seconds: float = CALL_SECONDS) -> docker.APIClient:
+        """Make a client for the calling thread; it asks the engine for its version, within ``seconds``."""
+        client = docker.APIClient(base_url=self._address, version="auto", timeout=int(seconds))
+        if self.is_local:
+            # docker-py keeps a connection for each of the last 25 URLs, and container ids make each URL a new
+            # one; its own argument for less (num_pools) has no effect on unix sockets.
+            path = self._address.partition("://")[2]
+            client.get_adapter("http+docker://").close()
+            client.mount("http+docker://", UnixHTTPAdapter(path, int(seconds), pool_connections=1))
+        return client
 
-    def _client(self) -> docker.APIClient:
+    def _client(self, seconds: float) -> docker.APIClient:
         if not hasattr(self._local, "api"):
-            self._local.api = self._new_client()
+            self._local.api = self._new_client(seconds)
             self._clients.append(self._local.api)
         client: docker.APIClient = self._local.api
         return client
@@ -353,13 +363,13 @@ class DockerEngine:
         """
 
         def run() -> T:
-            api = self._client()
+            api = self._client(seconds)
             api.timeout = int(seconds) + 1
             return function(api)
 
         try:
             return await asyncio.wait_for(asyncio.wrap_future(self._pool.submit(run)), seconds + 1)
-        except (DockerException, requests.RequestException, OSError) as error:
+        except (DockerException, requests.RequestException, OSError, asyncio.TimeoutError) as error:
             raise translated(error, self._address) from error
 
     @staticmethod

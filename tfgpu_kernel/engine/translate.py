@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Final
 
@@ -57,6 +58,8 @@ def translated(error: Exception, address: str, subject: str = "") -> errors.Tfgp
     trouble = troubles.find(text) if isinstance(error, APIError) else None
     if trouble is not None:
         return errors.GpuUnusable(trouble.cause, trouble.remedy, text)
+    if "Cannot kill container" in text and "is not running" in text:
+        return errors.ContainerGone("The kernel's container has ended.", "restart the kernel.", text)
     if isinstance(error, NotFound) and "No such container" in text:
         return errors.ContainerGone(
             "The kernel's container is gone: something outside Jupyter removed it.",
@@ -101,7 +104,10 @@ def translated(error: Exception, address: str, subject: str = "") -> errors.Tfgp
             "check the name and tag, or log in (docker login).",
             text,
         )
-    if isinstance(error, requests.Timeout):
+    # docker-py wraps the time-out of its first question in an exception of its own.
+    if isinstance(error, requests.Timeout | TimeoutError | asyncio.TimeoutError) or re.match(
+        r"Error while fetching server API version: .*Read timed out", text
+    ):
         return errors.EngineNotAnswering(
             f"The Docker engine at {address} took the call, but gives no answer.",
             "look at it with docker info; if that hangs too, restart it (sudo systemctl restart docker).",
