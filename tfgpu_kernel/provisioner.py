@@ -373,6 +373,11 @@ class TfgpuProvisioner(KernelProvisionerBase):
         """The kernel as it was launched; None before that."""
         return self._kernel
 
+    @property
+    def run(self) -> RunFolder | None:
+        """The kernel's run folder."""
+        return self._run
+
     def facts(self) -> dict[str, Any]:
         """Return what the kernel runs on: image, digest, GPUs, seconds from the request to ready."""
         kernel = self._kernel

@@ -26,6 +26,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 from platformdirs import user_cache_path
 
 from . import lease
+from .boot import keep
 from .connection import CONNECTION_FILE, Connection, fits
 from .errors import NoSpace, TfgpuError
 from .owner import Owner
@@ -35,6 +36,8 @@ _STATE: Final = "state.json"
 _EMPTY: Final = "empty"
 _OWNER: Final = "owner"
 _IO: Final = "io"
+_OF_ONE_START: Final = (keep.FILE, keep.OLD_FILE)
+"""What a kernel keeps for a next server; a next kernel's is another."""
 
 State = Literal["starting", "running", "ended"]
 
@@ -124,6 +127,8 @@ class RunFolder:
         """Make the folder ready for a start: fresh connection file and boot program, no old sockets."""
         for socket in connection.sockets:
             Path(socket).unlink(missing_ok=True)
+        for name in _OF_ONE_START:
+            (self.io / name).unlink(missing_ok=True)
         self.share(CONNECTION_FILE, connection.container_file().encode(), uid, gid)
         self.share(BOOT_FILE, boot, uid, gid)
 

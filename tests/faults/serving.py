@@ -180,6 +180,15 @@ class Page:
                 return text
         raise AssertionError(f"no end, but: {text[-1000:]}")
 
+    def rest(self, request: str) -> str:
+        """Return what had still been sent when the server ended."""
+        text = ""
+        with contextlib.suppress(OSError, websocket.WebSocketException):
+            for message in self.messages():
+                if message["parent_header"].get("msg_id") == request and message["channel"] == "iopub":
+                    text += message["content"].get("text") or ""
+        return text
+
     def run(self, code: str) -> str:
         """Run a cell; return what it printed, and the name of the error it raised."""
         return self.until(self.send(code))

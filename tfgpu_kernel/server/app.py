@@ -15,7 +15,7 @@ from traitlets import Bool
 from .. import adopt, launches
 from ..engine import find
 from ..launches import Launch
-from . import gpu_handlers, sessions
+from . import gpu_handlers, replay, sessions
 from .feed import Feed
 from .handlers import ROUTES
 from .roster import Roster
@@ -59,6 +59,7 @@ class TfgpuApp(ExtensionApp):
             loop.call_soon_threadsafe(self._sampler.wake)
 
         self._stop_waking = launches.listen(launched)
+        replay.use(self.settings)
         # Before the first request can list kernels or sessions: both forget what they don't find then.
         self._lock = sessions.persist(self.serverapp.session_manager, self.serverapp.root_dir)
         self._adopted = self._take_up_kernels()
@@ -67,7 +68,10 @@ class TfgpuApp(ExtensionApp):
         """Take up the kernels that a former server left; whatever goes wrong with that, the server starts."""
         assert self.serverapp is not None
         try:
-            return adopt.all_of(self.serverapp.kernel_manager, self.serverapp.root_dir, self.log)
+            multi = self.serverapp.kernel_manager
+            adopted = adopt.all_of(multi, self.serverapp.root_dir, self.log)
+            replay.await_pages(multi, adopted)
+            return adopted
         except Exception:
             self.log.exception("Kernels of a former server could not be taken up")
             return ()

@@ -10,6 +10,7 @@ from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
 from .. import launches
+from . import replay
 from .feed import Feed
 
 _KERNEL: Final = r"(?P<kernel_id>[\w-]+)"
@@ -59,8 +60,20 @@ class DeathsHandler(TfgpuHandler):
         self.finish({"deaths": [asdict(death) for death in self.feed.deaths()]})
 
 
+class KeptHandler(TfgpuHandler):
+    """``DELETE /tfgpu/kept/<kernel id>``: take what a kernel printed while no page could get it."""
+
+    @web.authenticated
+    @authorized
+    async def delete(self, kernel_id: str) -> None:
+        """Answer ``{"requests": [{"cell_id", "msg_id", "messages": [{"id", "type", "content"}]}]}``, once."""
+        key = self.kernel_manager.get_kernel(kernel_id).session.key
+        self.finish({"requests": replay.take(kernel_id, key)})
+
+
 ROUTES: Final = (
     (r"/tfgpu/launches", LaunchesHandler),
     (rf"/tfgpu/launches/{_KERNEL}", LaunchHandler),
     (r"/tfgpu/deaths", DeathsHandler),
+    (rf"/tfgpu/kept/{_KERNEL}", KeptHandler),
 )

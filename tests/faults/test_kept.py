@@ -1,0 +1,119 @@
+"""What a kernel prints while no server is there reaches the page: one that was left open, and one loaded anew."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from .serving import Page, Server
+
+COUNT = "import time\nfor n in range(%d):\n    print(n)\n    time.sleep(0.02)"
+
+
+def gaps(text: str, upto: int) -> list[str]:
+    """Return what is lost, doubled or out of order in what COUNT printed."""
+    got = text.split()
+    wanted = [str(n) for n in range(upto)]
+    if got == wanted:
+        return []
+    lost = [n for n in wanted if n not in got]
+    doubled = sorted({n for n in got if got.count(n) > 1}, key=int)
+    return [f"lost {lost}", f"doubled {doubled}", "order"]
+
+
+def begin(page: Page, upto: int, cell: str = "") -> tuple[str, str]:
+    """Start counting; return the request and what was printed by the time it is well under way."""
+    request = page.send(COUNT % upto, cell)
+    return request, page.until(request, lambda text: text.count("\n") >= 10)
+
+
+def test_a_page_left_open_sees_every_line_once_while_the_cell_goes_on(server: Server) -> None:
+    """The cell outlasts the server's absence: no line is lost or doubled, and the reply arrives."""
+    kernel = server.session("open.ipynb")["kernel"]["id"]
+    with server.page(kernel) as page:
+        request, before = begin(page, 400)
+        server.kill()
+        before += page.rest(request)
+    server.start()
+    with server.page(kernel, page.session) as page:
+        assert gaps(before + page.until(request), 400) == []
+        assert page.run("print(n)") == "399\n"
+
+
+def test_a_page_left_open_sees_the_end_of_a_cell_that_ended_meanwhile(server: Server) -> None:
+    """The cell ends while no server is there: its last lines and its reply, which nobody could take, arrive."""
+    kernel = server.session("open.ipynb")["kernel"]["id"]
+    with server.page(kernel) as page:
+        request, before = begin(page, 40)
+        server.kill()
+        before += page.rest(request)
+    time.sleep(2)
+    server.start()
+    with server.page(kernel, page.session) as page:
+        assert gaps(before + page.until(request), 40) == []
+        assert page.run("print(n)") == "39\n"
+
+
+def test_a_page_loaded_anew_takes_the_lines_by_cell(server: Server) -> None:
+    """Another session gets nothing on its channels that it can't place; a call gives all, by cell, and once."""
+    kernel = server.session("anew.ipynb")["kernel"]["id"]
+    with server.page(kernel) as page:
+        request, before = begin(page, 200, cell="c1")
+        server.kill()
+        before += page.rest(request)
+    server.start()
+    with server.page(kernel) as anew:
+        [taken] = server.call("DELETE", f"tfgpu/kept/{kernel}").json()["requests"]
+        assert (taken["cell_id"], taken["msg_id"]) == ("c1", request)
+        known = {message["id"] for message in taken["messages"]}
+        text = before + "".join(message["content"].get("text", "") for message in taken["messages"])
+        for message in anew.messages():
+            if message["parent_header"].get("msg_id") == request and message["header"]["msg_id"] not in known:
+                text += message["content"].get("text", "")
+                if message["content"].get("execution_state") == "idle":
+                    break
+        assert gaps(text, 200) == []
+        assert server.call("DELETE", f"tfgpu/kept/{kernel}").json() == {"requests": []}
+
+
+def test_kept_output_is_bounded(server: Server) -> None:
+    """A kernel that prints without end keeps the latest, and no more than two files of 4 MiB and a message."""
+    kernel = server.session("much.ipynb")["kernel"]["id"]
+    with server.page(kernel) as page:
+        page.run("x = 1")
+        request = page.send("import time; time.sleep(1)\nfor n in range(300): print(str(n) * 40000, flush=True)")
+        time.sleep(0.3)
+        server.kill()
+    time.sleep(6)
+    [run] = (server.root.parent / "runtime/tfgpu").iterdir()
+    kept = list((run / "io").glob("kept*"))
+    assert kept
+    assert sum(file.stat().st_size for file in kept) < 2 * 4 * 2**20 + 2**20
+    server.start()
+    with server.page(kernel, page.session) as page:
+        assert page.until(request).endswith("299" * 40000 + "\n")
+
+
+def test_a_kernel_makes_no_server_read_what_is_not_its(tmp_path: Path) -> None:
+    """A link, a pipe or nonsense in the place of the kept file is read as nothing, without waiting."""
+    import os
+
+    from tfgpu_kernel import kept
+    from tfgpu_kernel.runfolder import RunFolder
+
+    run = RunFolder(tmp_path)
+    run.io.mkdir()
+    (tmp_path / "secret").write_bytes(b"x" * 100)
+    for make in (
+        lambda path: path.symlink_to(tmp_path / "secret"),
+        os.mkfifo,
+        lambda path: path.mkdir(),
+        lambda path: path.write_bytes(os.urandom(10000)),
+        lambda path: path.write_bytes(b"\xff\xff\xff\xff" * 100),
+    ):
+        path = run.io / "kept"
+        make(path)
+        assert kept.read(run, "") == []
+        path.rmdir() if path.is_dir() else path.unlink()
+
+

@@ -1,0 +1,183 @@
+"""What a kernel kept while no server heard it (boot/keep.py), read back, and what reached a page last.
+
+The kept files lie in the kernel's own part of the run folder, so they are read with suspicion: no links, no pipes,
+no more than they may hold; what makes no sense ends the reading.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from .boot import keep
+from .runfolder import RunFolder
+
+DELIVERED: Final = "delivered"
+"""The id of the message that reached a page last; only the server writes it."""
+CELLS: Final = "cells.json"
+"""Which cell of which page made the latest requests; only the server writes it."""
+CELLS_KEPT: Final = 50
+_HEAD: Final = struct.Struct(">IBBd")
+_DELIMITER: Final = b"<IDS|MSG>"
+_ID_BYTES: Final = 160
+
+Channel = Literal["iopub", "shell"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message, as it was on the wire."""
+
+    channel: Channel
+    frames: tuple[bytes, ...]
+    header: Mapping[str, Any]
+    parent: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The message's own id."""
+        return str(self.header.get("msg_id", ""))
+
+    @property
+    def page(self) -> str:
+        """The session of the page whose request it answers."""
+        return str(self.parent.get("session", ""))
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to run a cell."""
+
+    id: str
+    page: str
+    cell: str
+    """Id of the notebook's cell; empty where the page named none."""
+
+
+def message(channel: Channel, frames: Sequence[bytes]) -> Message | None:
+    """Read a message's headers; None where the frames are no message."""
+    try:
+        start = list(frames).index(_DELIMITER)
+        header, parent = json.loads(frames[start + 2]), json.loads(frames[start + 3])
+    except (ValueError, IndexError):
+        return None
+    if not isinstance(header, dict) or not isinstance(parent, dict):
+        return None
+    return Message(channel, tuple(frames), header, parent)
+
+
+def read(run: RunFolder, delivered: str) -> list[Message]:
+    """Return what no page has got, oldest first.
+
+    :param delivered: the id of the last message that reached a page. Where it is unknown, only what was sent
+        while nobody listened is certain to be new.
+    """
+    records = [*_records(run.io / keep.OLD_FILE), *_records(run.io / keep.FILE)]
+    new: list[Message] = []
+    unheard: list[Message] = []
+    for heard, one in records:
+        if one.channel == "iopub" and one.id == delivered:
+            new, unheard = [], []
+            continue
+        new.append(one)
+        if heard == keep.UNHEARD or one.channel == "shell":
+            unheard.append(one)
+    return new if delivered else unheard
+
+
+def _records(file: Path) -> Iterator[tuple[int, Message]]:
+    data = _bytes(file)
+    at = 0
+    while at + _HEAD.size <= len(data):
+        size, channel, heard, _ = _HEAD.unpack_from(data, at)
+        at += _HEAD.size
+        body, at = data[at : at + size], at + size
+        frames = _frames(body) if len(body) == size else None
+        if frames is None:
+            return
+        one = message("shell" if channel == keep.SHELL else "iopub", frames)
+        if one is not None:
+            yield heard, one
+
+
+def _frames(body: bytes) -> list[bytes] | None:
+    frames, at = [], 0
+    while at < len(body):
+        if at + 4 > len(body):
+            return None
+        size = int.from_bytes(body[at : at + 4], "big")
+        frame = body[at + 4 : at + 4 + size]
+        if len(frame) != size:
+            return None
+        frames.append(frame)
+        at += 4 + size
+    return frames
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return b""
+    with os.fdopen(descriptor, "rb") as opened:
+        return opened.read(3 * keep.FILE_BYTES)
+
+
+def forget(run: RunFolder) -> None:
+    """Remove what was kept: it has been shown."""
+    for name in (keep.FILE, keep.OLD_FILE):
+        with contextlib.suppress(OSError):
+            (run.io / name).unlink()
+
+
+class Delivered:
+    """The file that says which message reached a page last; written in place, some microseconds a message."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._file = os.open(run.path / DELIVERED, os.O_WRONLY | os.O_CREAT, 0o600)
+
+    def note(self, message_id: str) -> None:
+        """Note a message that was handed to a page's connection."""
+        os.pwrite(self._file, message_id.encode()[:_ID_BYTES].ljust(_ID_BYTES), 0)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def delivered(run: RunFolder) -> str:
+    """Return the id of the message that reached a page last; empty where none did."""
+    try:
+        return (run.path / DELIVERED).read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def note_request(run: RunFolder, request: Request) -> None:
+    """Remember which cell made a request."""
+    known = [one for one in requests(run) if one.id != request.id][-CELLS_KEPT + 1 :]
+    run.keep(CELLS, json.dumps([vars(one) for one in (*known, request)]).encode())
+
+
+def requests(run: RunFolder) -> list[Request]:
+    """Return the latest requests, oldest first."""
+    try:
+        return [Request(**one) for one in json.loads((run.path / CELLS).read_bytes())]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def joined(kept: Sequence[Message], heard: Sequence[Message]) -> list[Message]:
+    """Put what the kernel kept before what the server heard, each message once."""
+    known = {one.id for one in kept}
+    return [*kept, *(one for one in heard if one.id not in known)]

@@ -1,0 +1,200 @@
+"""Showing a page what a kernel printed while no page could get it.
+
+A page that was left open comes back with the session it had: it knows its cells' requests, so the messages go out on
+its channels, as if the connection had never broken. A page that was loaded anew doesn't know them: it takes the
+messages by a call, with the ids of the cells that they belong to (the lab extension does).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+from jupyter_client.session import Session
+from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1
+from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+
+from .. import kept
+from ..adopt import Adopted
+from ..errors import TfgpuError
+from ..kept import Delivered, Message, Request
+from ..provisioner import TfgpuProvisioner
+from ..runfolder import RunFolder
+
+HEARD_BYTES: Final = 8 * 2**20
+"""What is kept in memory of an adopted kernel's messages until a page comes."""
+_HEARD_BY_PAGES: Final = frozenset({"stream", "display_data", "execute_result", "error", "update_display_data",
+                                    "clear_output", "status", "execute_input"})  # fmt: skip
+
+_waiting: dict[str, Waiting] = {}
+
+
+class Waiting:
+    """An adopted kernel's messages until a page has taken them."""
+
+    def __init__(self, multi: Any, adopted: Adopted) -> None:
+        self.run = adopted.run
+        self._delivered = kept.delivered(adopted.run)
+        requests = kept.requests(adopted.run)
+        self.page = requests[-1].page if requests else ""
+        self._heard: deque[Message] = deque()
+        self._bytes = 0
+        manager = adopted.manager
+        self._stream = manager.connect_iopub()
+        self._stream.on_recv(self._hear)
+        if self.page:
+            # The kernel addresses its replies to the page's session, so the channels are that session's.
+            identity = self.page.encode("ascii", "replace")
+            channels = {}
+            for name in ("iopub", "shell", "control", "stdin"):
+                channels[name] = stream = getattr(manager, f"connect_{name}")(identity=identity)
+                stream.channel = name
+            multi.start_buffering(adopted.kernel_id, f"{adopted.kernel_id}:{self.page}", channels)
+
+    def _hear(self, frames: Sequence[bytes]) -> None:
+        one = kept.message("iopub", frames)
+        if one is None or one.header.get("msg_type") not in _HEARD_BY_PAGES:
+            return
+        self._heard.append(one)
+        self._bytes += sum(map(len, one.frames))
+        while self._bytes > HEARD_BYTES:
+            self._bytes -= sum(map(len, self._heard.popleft().frames))
+
+    def messages(self) -> list[Message]:
+        """Return all that no page has got."""
+        return kept.joined(kept.read(self.run, self._delivered), self._heard)
+
+    def fill(self, buffer: dict[str, Any]) -> None:
+        """Put what the kernel kept before what the server buffered for the page that was left open."""
+        before = kept.read(self.run, self._delivered)
+        known = {one.id for one in before}
+        later = [
+            (channel, frames)
+            for channel, frames in buffer["buffer"]
+            if (one := kept.message("iopub", [bytes(frame) for frame in frames])) is None or one.id not in known
+        ]
+        buffer["buffer"] = [*((one.channel, list(one.frames)) for one in before), *later]
+
+    def close(self) -> None:
+        """Forget the messages: a page has them."""
+        self._stream.close()
+        kept.forget(self.run)
+
+
+def await_pages(multi: Any, adopted: Sequence[Adopted]) -> None:
+    """Hold the adopted kernels' messages until a page comes."""
+    for one in adopted:
+        _waiting[one.kernel_id] = Waiting(multi, one)
+
+
+def drop(kernel_id: str) -> None:
+    """Forget a kernel's messages; it is restarted, or gone."""
+    waiting = _waiting.pop(kernel_id, None)
+    if waiting is not None:
+        waiting.close()
+
+
+def take(kernel_id: str, key: bytes) -> list[dict[str, Any]]:
+    """Return what a page that was loaded anew can't get otherwise, for each request that has a cell; once.
+
+    :return: ``{"cell_id", "msg_id", "messages": [{"id", "type", "content"}]}`` for each request, oldest first.
+    """
+    waiting = _waiting.pop(kernel_id, None)
+    if waiting is None:
+        return []
+    session = Session(key=key)
+    cells = {one.id: one.cell for one in kept.requests(waiting.run) if one.cell}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in waiting.messages():
+        request = str(one.parent.get("msg_id", ""))
+        if request not in cells or one.channel != "iopub" or one.header.get("msg_type") not in _HEARD_BY_PAGES:
+            continue
+        try:
+            content = session.deserialize(session.feed_identities(list(one.frames))[1])["content"]
+        except (ValueError, TypeError):
+            continue  # not signed with the kernel's key: none of its messages
+        found.setdefault(request, []).append({"id": one.id, "type": one.header["msg_type"], "content": content})
+    waiting.close()
+    return [{"cell_id": cells[id], "msg_id": id, "messages": messages} for id, messages in found.items()]
+
+
+class ReplayingConnection(ZMQChannelsWebsocketConnection):
+    """A page's connection to a kernel that remembers what it passed on, and begins with what was missed."""
+
+    _delivered: Delivered | None = None
+
+    def _run(self) -> RunFolder | None:
+        provisioner = getattr(self.kernel_manager, "provisioner", None)
+        return provisioner.run if isinstance(provisioner, TfgpuProvisioner) else None
+
+    def connect(self) -> Any:
+        """Connect, with what was missed where the page is the one that was left open."""
+        run = self._run()
+        if run is not None:
+            try:
+                self._delivered = Delivered(run)
+            except OSError as error:
+                self.log.warning("What reaches pages can't be noted: %s", error)
+        waiting = _waiting.get(self.kernel_id)
+        if waiting is None or waiting.page != self.session.session:
+            return super().connect()
+        buffer = self.multi_kernel_manager._kernel_buffers.get(self.kernel_id)
+        if buffer is not None and buffer["session_key"] == self.session_key:
+            waiting.fill(buffer)
+        limit, self.limit_rate = self.limit_rate, False  # what is replayed comes at once, and is bounded
+        connected = super().connect()
+        drop(self.kernel_id)
+        if connected is not None:
+            connected.add_done_callback(lambda _: setattr(self, "limit_rate", limit))
+        return connected
+
+    def disconnect(self) -> Any:
+        """Disconnect."""
+        if self._delivered is not None:
+            self._delivered.close()
+            self._delivered = None
+        return super().disconnect()
+
+    def handle_incoming_message(self, incoming_msg: Any) -> None:
+        """Pass a page's message on; remember which cell a request comes from."""
+        self._note_request(incoming_msg)
+        super().handle_incoming_message(incoming_msg)
+
+    def _note_request(self, raw: Any) -> None:
+        run = self._run()
+        quoted: Any = b'"execute_request"' if isinstance(raw, bytes) else '"execute_request"'
+        if run is None or quoted not in raw[:4096]:
+            return
+        try:
+            if self.subprotocol == "v1.kernel.websocket.jupyter.org":
+                _, parts = deserialize_msg_from_ws_v1(raw)
+                header, metadata = json.loads(parts[0]), json.loads(parts[2])
+            elif isinstance(raw, str):
+                body = json.loads(raw)
+                header, metadata = body["header"], body["metadata"]
+            else:
+                return
+            if header["msg_type"] == "execute_request":
+                cell = str(metadata.get("cellId", ""))
+                kept.note_request(run, Request(header["msg_id"], header["session"], cell))
+        except (ValueError, KeyError, IndexError, TypeError, TfgpuError) as error:
+            self.log.debug("A request's cell is not known: %s", error)
+
+    def _on_zmq_reply(self, stream: Any, msg_list: Any) -> None:
+        """Pass a kernel's message on; note that a page has it."""
+        super()._on_zmq_reply(stream, msg_list)
+        if self._delivered is None or getattr(stream, "channel", "") != "iopub":
+            return
+        try:
+            header = msg_list["header"] if isinstance(msg_list, dict) else json.loads(bytes(msg_list[0]))
+            self._delivered.note(str(header["msg_id"]))
+        except (ValueError, KeyError, IndexError, OSError):
+            self.log.debug("A message has no id")
+
+
+def use(settings: dict[str, Any]) -> None:
+    """Have the server's pages connect this way, unless it was told of another."""
+    if settings.get("kernel_websocket_connection_class") is ZMQChannelsWebsocketConnection:
+        settings["kernel_websocket_connection_class"] = ReplayingConnection
