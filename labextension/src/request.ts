@@ -1,6 +1,8 @@
 import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
 
+import type { IGpuReport } from './tokens';
+
 /** What went wrong, as tfgpu_kernel/server/records.py has it. */
 export interface IFailure {
   code: string;
@@ -40,4 +42,10 @@ export async function launches(): Promise<ILaunch[]> {
 /** Ask a launch to stop. */
 export async function cancel(kernelId: string): Promise<void> {
   await call(`launches/${encodeURIComponent(kernelId)}`, 'DELETE');
+}
+
+/** GPUs, kernels, and the history after `since`. */
+export async function gpus(since: number): Promise<IGpuReport> {
+  const answer = await call(`gpus?since=${since}`, 'GET');
+  return (await answer.json()) as IGpuReport;
 }

@@ -167,6 +167,7 @@ def running(
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTER_DATA_DIR": str(folder / "data"),
         "JUPYTER_RUNTIME_DIR": str(server.runtime),
+        "JUPYTER_PREFER_ENV_PATH": "0",  # else what is installed in the virtual environment comes first
         "XDG_CACHE_HOME": str(cache_folder().parent),  # MNIST is in it
         **(env or {}),
     }
