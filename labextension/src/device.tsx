@@ -15,6 +15,7 @@ import {
   bytesOf,
   fullness,
   kernelName,
+  modelName,
   percent,
   rowsOn,
   sorted,
@@ -72,7 +73,7 @@ export function GpuCard(
       <header className="tfgpu-Gpu-head">
         <span className="tfgpu-Gpu-index">{gpu.index}</span>
         <h3 className="tfgpu-Gpu-name" title={`${gpu.name}\n${gpu.uuid}`}>
-          {gpu.name}
+          {modelName(gpu.name)}
         </h3>
         <span
           className="tfgpu-Gpu-use"
@@ -245,7 +246,7 @@ function MemoryBar(
         <span>{bytesOf(memory.used_bytes, usableBytes(memory), trans)}</span>
         <span>
           {full
-            ? trans.__('nearly full, %1 free', bytes(memory.free_bytes))
+            ? trans.__('nearly full · %1 free', bytes(memory.free_bytes))
             : trans.__('%1 free', bytes(memory.free_bytes))}
         </span>
       </div>

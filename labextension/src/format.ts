@@ -29,6 +29,10 @@ export function bytesOf(
   total: number,
   trans: TranslationBundle
 ): string {
+  // nought needs no unit of its own
+  if (used === 0) {
+    return trans.__('0 of %1', bytes(total));
+  }
   return used >= GIB && total >= GIB
     ? trans.__('%1 of %2 GiB', gib(used), gib(total))
     : trans.__('%1 of %2', bytes(used), bytes(total));
@@ -44,6 +48,11 @@ function gib(count: number): string {
 /** A percentage; null is not known. */
 export function percent(value: number | null): string {
   return value === null ? UNKNOWN : `${Math.round(value)}%`;
+}
+
+/** A GPU's name without its maker's, which all of them bear; in full it stands in the tooltip. */
+export function modelName(name: string): string {
+  return name.replace(/^NVIDIA (GeForce )?/, '');
 }
 
 /** What a kernel does, in a word or two. */

@@ -27,6 +27,7 @@ class GpuModel implements IGpuModel, IDisposable {
       frequency: { interval: INTERVAL_MS, backoff: true, max: 30000 },
       // a page that nobody sees asks nothing
       standby: 'when-hidden',
+      linger: 0,
       factory: () => this._ask()
     });
   }

@@ -20,7 +20,7 @@ class Resident:
     :param path: its notebook as the Contents API has it; empty for a kernel that no document belongs to.
     :param kind: Jupyter's word for the document: notebook, console, file; empty where there is none.
     :param state: Jupyter's word: starting, idle, busy, restarting, dead, unknown.
-    :param idle_seconds: since its last activity; None while it works, or where that isn't known.
+    :param idle_seconds: since its last activity, while it does nothing; None while it works, or where that isn't known.
     :param container: the container's id, or :data:`HOST`.
     :param gpus: UUIDs of the devices that it was granted.
     """
@@ -115,7 +115,10 @@ def _resident(
 ) -> Resident:
     state = getattr(manager, "execution_state", None) or "unknown"
     active = getattr(manager, "last_activity", None)
-    idle = max(0.0, now - active.timestamp()) if active is not None and state == "idle" else None
+    # A kernel that no page was ever connected to stays "starting" for Jupyter; whether it could be culled is what
+    # counts, and that depends on "busy" alone.
+    working = state in {"busy", "restarting", "dead"}
+    idle = None if working or active is None else max(0.0, now - active.timestamp())
     return Resident(
         kernel_id=kernel_id,
         kernel_name=manager.kernel_name,

@@ -1,0 +1,40 @@
+"""The built lab extension: small, and whole in what it promises."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+BUILT: Final = ROOT / "tfgpu_kernel/labextension"
+SOURCES: Final = ROOT / "labextension"
+
+pytestmark = pytest.mark.skipif(not (BUILT / "static").is_dir(), reason="the lab extension is not built (make setup)")
+
+
+def test_the_bundle_is_small() -> None:
+    """All that a browser loads of it is at most 60 KB compressed: no chart library, nothing that Lab has."""
+    sizes = {file.name: len(gzip.compress(file.read_bytes())) for file in (BUILT / "static").glob("*.js")}
+    assert 0 < sum(sizes.values()) <= 60_000, sizes
+
+
+def test_each_settings_page_belongs_to_a_plugin() -> None:
+    """JupyterLab finds a settings page by its plugin's id, so each schema has a plugin of its name."""
+    ids = set(re.findall(r"'@tfgpu/labextension:(\w+)'", "".join(f.read_text() for f in SOURCES.glob("src/*.ts*"))))
+    for schema in (SOURCES / "schema").glob("*.json"):
+        assert schema.stem in ids
+        assert json.loads(schema.read_text())["title"]
+
+
+def test_the_sources_keep_the_house_rules() -> None:
+    """No ``any``, no console, and only request.ts knows addresses."""
+    for file in SOURCES.glob("src/*.ts*"):
+        text = file.read_text()
+        assert not re.search(r":\s*any\b|<any>|as any\b|console\.", text), file.name
+        if file.name != "request.ts":
+            assert "makeRequest" not in text and "URLExt" not in text, file.name
