@@ -64,8 +64,8 @@ class LockedImage:
     """The diff_ids of the image."""
     added: tuple[str, ...] = ()
     """Lines of a requirements file, with hashes: what is added to it."""
-    installed: tuple[str, ...] = ()
-    """``name==version`` of all packages there are then."""
+    completed: tuple[str, ...] = ()
+    """The diff_ids that the image had when that was added where it was locked; elsewhere it is added anew."""
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ async def lock(
         names |= {("notebook", name) for name in suspects.named_files(cell.source, path.parent)}
     files = await asyncio.to_thread(data.record, names | _declared(wishes.data, path), path, began)
     made = Lock(
-        image=_image(done.kernel, base),
+        image=image_of(done.kernel.image.requested, base),
         packages=packages,
         software=await _software(done, engine),
         gpu=_need(done.kernel, wishes, old),
@@ -203,7 +203,8 @@ async def environment(
     else:
         resolved = await resolve.hashes(base, before, added, engine, lambda line: None)
         packages = tuple(Package(name, version, (sha256,)) for name, version, sha256 in sorted(resolved))
-    return base, Packages(tuple(wanted), packages, dict(sorted(after.packages.items())))
+    layers = kernel.image.record.layers if added else ()
+    return base, Packages(tuple(wanted), packages, layers, dict(sorted(after.packages.items())))
 
 
 async def hardware(done: Rerun) -> Hardware:
@@ -243,12 +244,13 @@ async def _toolkit() -> str:
     return version[0] if version else ""
 
 
-def _image(kernel: Kernel, base: ImageRecord) -> Image:
-    reference = kernel.image.requested.partition("@")[0]
+def image_of(requested: str, base: ImageRecord) -> Image:
+    """Return what a lock says of an image that was asked for by this name."""
+    reference = requested.partition("@")[0]
     name, colon, tag = reference.rpartition(":")
     repository = name if colon and "/" not in tag else reference
     digest = next((one.partition("@")[2] for one in base.digests if one.partition("@")[0] == repository), "")
-    digest = digest or kernel.image.requested.partition("@")[2]
+    digest = digest or requested.partition("@")[2]
     return Image(reference, base.layers, base.os, base.architecture, digest, base.size_bytes)
 
 

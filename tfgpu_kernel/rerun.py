@@ -27,6 +27,13 @@ CellBegins = Callable[[int, int], None]
 """Takes the number of the code cell that begins, and how many there are."""
 
 _MARK: Final = "tfgpu-rerun:"
+_BEGIN: Final = """
+import sys
+sys.modules["tfgpu_boot.repeatable"].begin({seed}, {op_determinism})
+sys.modules["tfgpu_boot.seen"].begin()
+del sys
+"""
+"""Runs right before the first cell: what a kernel draws while it starts depends on the moment."""
 _PROBE: Final = f"""
 def _tfgpu_probe():
     import json, os, platform, sys
@@ -119,13 +126,17 @@ async def rerun(
     try:
         named = {"JPY_SESSION_NAME": str(path.resolve())} if follows_lock else {}
         async with client.async_setup_kernel(env={**os.environ, **named}):
-            return await _run(client, manager, begins, started)
+            return await _run(client, manager, repeatable, begins, started)
     finally:
         stop()
 
 
 async def _run(
-    client: NotebookClient, manager: Any, begins: CellBegins, started: Callable[[Kernel], None] | None
+    client: NotebookClient,
+    manager: Any,
+    repeatable: Repeatable,
+    begins: CellBegins,
+    started: Callable[[Kernel], None] | None,
 ) -> Rerun:
     provisioner = manager.provisioner
     kernel = provisioner.kernel if isinstance(provisioner, TfgpuProvisioner) else None
@@ -136,6 +147,9 @@ async def _run(
         )
     if started is not None:
         started(kernel)
+    seeding = _BEGIN.format(seed=repeatable.seed, op_determinism=repeatable.op_determinism)
+    talking: Any = client.kc
+    await talking.execute_interactive(seeding, silent=True, store_history=False, timeout=60)
     began = time.monotonic()
     failed, text = None, ""
     code = [index for index, cell in enumerate(client.nb.cells) if cell.cell_type == "code"]
@@ -192,13 +206,9 @@ def cleared(notebook: Any) -> Any:
 
 
 def variables(repeatable: Repeatable) -> dict[str, str]:
-    """Return the environment in which a run repeats itself; boot/repeatable.py and boot/seen.py read it."""
-    found = {
-        "PYTHONHASHSEED": str(repeatable.seed),
-        "TFGPU_SEED": str(repeatable.seed),
-        "TFGPU_WATCH_FILES": "1",
-    }
+    """Return the environment in which a run repeats itself; the rest is done by boot/repeatable.py."""
+    found = {"PYTHONHASHSEED": str(repeatable.seed)}
     if repeatable.op_determinism:
         # Before TensorFlow 2.8 the variables alone do it.
-        found |= {"TFGPU_OP_DETERMINISM": "1", "TF_DETERMINISTIC_OPS": "1", "TF_CUDNN_DETERMINISTIC": "1"}
+        found |= {"TF_DETERMINISTIC_OPS": "1", "TF_CUDNN_DETERMINISTIC": "1"}
     return found

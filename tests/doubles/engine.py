@@ -65,19 +65,24 @@ class Daemon:
 
 @contextlib.contextmanager
 def running(
-    runtimes: Mapping[str, Path], *options: str, settings: Mapping[str, object] | None = None, suite: str = ""
+    runtimes: Mapping[str, Path],
+    *options: str,
+    settings: Mapping[str, object] | None = None,
+    suite: str = "",
+    bridge: str = "",
 ) -> Iterator[Daemon]:
     """Start an engine with these runtimes, and end it with all its containers.
 
     :param options: more of dockerd's own.
     :param settings: what its daemon.json shall have.
     :param suite: the release of Debian whose engine it shall be; by default the installed one.
+    :param bridge: a bridge for its containers (:mod:`tests.doubles.bridge`); it then shares the machine's network.
     """
     folder = Path(tempfile.mkdtemp(prefix="tfgpu-engine-"))  # sockets take short paths only
     (folder / "daemon.json").write_text(json.dumps(dict(settings or {})))
     command = [
         # In a network of its own: --bridge=none takes the machine's docker0 away from its own engine.
-        *(fetch.inside(fetch.unpacked(suite)) if suite else ("unshare", "--net")),
+        *(() if bridge else fetch.inside(fetch.unpacked(suite)) if suite else ("unshare", "--net")),
         "dockerd",
         f"--config-file={folder}/daemon.json",
         f"--data-root={folder}/data",
@@ -85,7 +90,7 @@ def running(
         f"--pidfile={folder}/pid",
         f"--host=unix://{folder}/docker.sock",
         f"--cgroup-parent=/{folder.name}",
-        "--bridge=none",
+        f"--bridge={bridge or 'none'}",
         "--iptables=false",
         "--ip6tables=false",
         *(f"--add-runtime={name}={path}" for name, path in runtimes.items()),

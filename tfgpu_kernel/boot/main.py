@@ -5,7 +5,7 @@ import resource
 import runpy
 import sys
 
-from . import keep, repeatable, seen
+from . import keep, repeatable, seen  # noqa: F401 # loaded now: later no import finds this archive
 from .codes import NO_FOLDER, NO_IPYKERNEL, NO_RUN_FOLDER
 
 OPEN_FILES = 65536  # Docker 29 starts with 1024, too few for tf.data; the hard limit is the engine's
@@ -30,8 +30,6 @@ def main(connection_file):  # type: ignore[no-untyped-def] # Python 3.6 runs thi
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    repeatable.install()
-    seen.install()
     keep.install(os.path.dirname(connection_file))
     # The archive that this came from is no place for a notebook's imports; ipykernel_launcher sets the rest.
     sys.path[0] = ""

@@ -1,29 +1,25 @@
-"""Seed what draws random numbers, as soon as it is imported: a rerun then draws the same ones.
+"""Seed what draws random numbers: at once what is loaded, the rest as soon as it is imported.
 
-Nothing is imported for it: a notebook may set variables before it imports TensorFlow, and one that never
-does must not wait for it.
+A rerun calls :func:`begin` right before its first cell (tfgpu_kernel/rerun.py). Nothing is imported for it: a
+notebook may set variables before it imports TensorFlow, and one that never does must not wait for it.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, union-attr, method-assign"
 # Python 3.6 runs this, mypy reads it.
 
 import importlib.util
-import os
 import random
 import sys
 
-SEED = "TFGPU_SEED"
-OP_DETERMINISM = "TFGPU_OP_DETERMINISM"
 
-
-def install():
-    """Seed Python's own generator, and be ready for the others; does nothing where no seed is set."""
-    text = os.environ.get(SEED, "")
-    if not text.isdigit():
-        return
-    seed = int(text)
+def begin(seed, op_determinism):
+    """Seed Python's own generator and those that are loaded, and be ready for the others."""
     random.seed(seed)
-    sys.meta_path.insert(0, _Seeding(seed, os.environ.get(OP_DETERMINISM) == "1"))
+    waiting = _Seeding(seed, op_determinism)
+    for name in waiting.names():
+        if name in sys.modules:
+            waiting.seed(name, sys.modules[name])
+    sys.meta_path.insert(0, waiting)
 
 
 class _Seeding(object):
@@ -34,10 +30,16 @@ class _Seeding(object):
         self._op_determinism = op_determinism
         self._waiting = {"numpy": self._numpy, "tensorflow": self._tensorflow, "keras": self._keras}
 
+    def names(self):
+        return list(self._waiting)
+
+    def seed(self, name, module):
+        self._waiting.pop(name)(module)
+
     def find_spec(self, name, path=None, target=None):
-        seeded = self._waiting.pop(name, None)
-        if seeded is None:
+        if name not in self._waiting:
             return None
+        seeded = self._waiting.pop(name)
         spec = importlib.util.find_spec(name)
         if spec is None or not hasattr(spec.loader, "exec_module"):
             self._waiting[name] = seeded

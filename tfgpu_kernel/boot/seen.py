@@ -8,15 +8,12 @@ import io
 import os
 import sys
 
-WATCH = "TFGPU_WATCH_FILES"
 MOST = 10000
 _seen = {}  # type: dict[str, None]
 
 
-def install():
-    """Begin to note, where that is asked for."""
-    if not os.environ.get(WATCH):
-        return
+def begin():
+    """Begin to note; a rerun calls it before its first cell."""
     if hasattr(sys, "addaudithook"):  # Python 3.8
         sys.addaudithook(_heard)
     else:

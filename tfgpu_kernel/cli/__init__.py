@@ -13,7 +13,10 @@ from typing import Final
 from .. import __version__
 from ..errors import TfgpuError
 
-VERBS: Final = ("install", "execute", "lock", "verify", "image", "ps", "logs", "exec", "stop", "prune")
+VERBS: Final = (
+    "install", "execute", "lock", "verify", "add", "remove", "export", "import",
+    "image", "ps", "logs", "exec", "stop", "prune",
+)
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 

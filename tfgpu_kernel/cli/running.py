@@ -39,8 +39,16 @@ async def agreed(path: Path, engine: Engine, *, yes: bool, network: str = "bridg
     :raises ConsentNeeded: where the answer is no, or there is nobody to ask.
     """
     found = await asyncio.to_thread(read.find, path)
-    if found is None:
-        return None
+    if found is not None:
+        await ask(found, path, engine, yes=yes, network=network)
+    return found
+
+
+async def ask(found: Found, path: Path, engine: Engine, *, yes: bool, network: str = "bridge") -> None:
+    """Show what a lock needs, and ask where a consent is needed.
+
+    :raises ConsentNeeded: where the answer is no, or there is nobody to ask.
+    """
     known = await needs.assess(found, path.resolve(), engine, network=network)
     print("\n".join(needs.lines(known)), file=sys.stderr, flush=True)
     if known.consent:
@@ -50,7 +58,6 @@ async def agreed(path: Path, engine: Engine, *, yes: bool, network: str = "bridg
                 "read the list above; to agree, answer y, or add --yes.",
             )
         consent.give(found.lock)
-    return found
 
 
 def _asked() -> bool:

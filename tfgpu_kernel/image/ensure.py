@@ -107,7 +107,7 @@ async def completed(
         return _ready(reference, record, record, facts)
     derived = await find_derived(record, wanted, engine)
     if derived is None and lock is not None:
-        derived = await locked.find_alike(record, lock, engine)
+        derived = await locked.find_completed(record, lock, engine)
     if derived is None:
         derived = await once(
             f"complete {engine.address} {identity(record)} {wanted.key()}",

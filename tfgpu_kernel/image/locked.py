@@ -49,17 +49,15 @@ async def present(
     )
 
 
-async def find_alike(record: ImageRecord, lock: LockedImage, engine: Engine) -> ImageRecord | None:
-    """Return an image that was completed here to the very same package versions, if there is one.
-
-    It was made from the machine's own index, as the author's was when the lock was recorded.
-    """
-    if not lock.installed:
+async def find_completed(record: ImageRecord, lock: LockedImage, engine: Engine) -> ImageRecord | None:
+    """Return the very image, packages included, that was locked: where it was made, or from a bundle."""
+    if lock.completed[: len(record.layers)] != record.layers or len(lock.completed) == len(record.layers):
         return None
-    found = await engine.images(
-        {labels.IMAGE_KIND: labels.IMAGE_KIND_COMPLETED, labels.IMAGE_PACKAGES: " ".join(lock.installed)}
-    )
-    return next((image for image in found if image.layers[: len(record.layers)] == record.layers), None)
+    for marks in ({labels.IMAGE_KIND: labels.IMAGE_KIND_COMPLETED}, {}):
+        for image in await engine.images(marks):
+            if image.layers == lock.completed:
+                return image
+    return None
 
 
 def _differing(here: tuple[str, ...], locked: tuple[str, ...]) -> str:

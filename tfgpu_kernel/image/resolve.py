@@ -27,17 +27,19 @@ async def resolve(
     facts: Facts,
     reference: str,
     packages: Sequence[str],
+    held: Sequence[str],
     engine: Engine,
     said: Callable[[str], None],
 ) -> tuple[Resolved, ...]:
     """Return what a kernel with these packages takes besides the image, the kernel's own needs included.
 
+    :param held: ``name==version`` of packages that stay at their versions if they are still needed.
     :raises ImageBuildFailed: with pip's last words, where they don't fit the image or each other.
     """
     wanted = plan.complete(facts, reference, packages)
     if wanted is None:
         return ()
-    order = workshop.Order(wanted.requirements, wanted.constraints, _pip(facts))
+    order = workshop.Order(wanted.requirements, (*wanted.constraints, *held), _pip(facts))
     return await _ask(record, facts, order, engine, said)
 
 

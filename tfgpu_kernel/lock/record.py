@@ -56,10 +56,14 @@ class Package:
 
 @dataclass(frozen=True)
 class Packages:
-    """``kept``: what the author asked for. ``added``: what that takes. ``installed``: name → version of all."""
+    """``kept``: what the author asked for. ``added``: what that takes. ``installed``: name → version of all.
+
+    ``layers`` are the diff_ids of the image with all that in it, as it was where it was locked.
+    """
 
     kept: tuple[str, ...] = ()
     added: tuple[Package, ...] = ()
+    layers: tuple[str, ...] = ()
     installed: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -156,7 +160,8 @@ class Lock:
 
     def subject(self) -> str:
         """Return what a consent is for: a hash of the image and of all that is added to it."""
-        parts = [self.image.digest, *self.image.layers, *sorted(package.line for package in self.packages.added)]
+        layers = [*self.image.layers, "", *self.packages.layers]
+        parts = [self.image.digest, *layers, *sorted(package.line for package in self.packages.added)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -181,6 +186,7 @@ def from_json(raw: Mapping[str, Any]) -> Lock:
             added=tuple(
                 Package(one["name"], one["version"], tuple(one["sha256"])) for one in packages.get("added", ())
             ),
+            layers=tuple(packages.get("layers", ())),
             installed=dict(packages.get("installed", {})),
         ),
         software=Software(**raw.get("software", {})),

@@ -44,7 +44,7 @@ def follow(config: KernelConfig, lock: Lock) -> KernelConfig:
         locked=LockedImage(
             layers=lock.image.layers,
             added=tuple(package.line for package in lock.packages.added),
-            installed=versions(lock.packages.installed),
+            completed=lock.packages.layers,
         ),
     )
 

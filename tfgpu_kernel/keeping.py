@@ -1,0 +1,109 @@
+"""Keep Python packages in a notebook: resolve them in its image, lock them by hash, and make them ready."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from . import config as settings
+from .config import KernelConfig
+from .engine.base import Engine
+from .errors import ConfigError
+from .image import ensure, locked, resolve
+from .lock import consent
+from .lock.read import Found
+from .lock.record import Lock, Package, Packages, Software
+from .lock.start import follow
+from .locking import image_of, put
+from .progress import Report, Step
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The lock with the packages, what came and went by it, and whether recorded results were dropped."""
+
+    lock: Lock
+    came: tuple[str, ...]
+    went: tuple[str, ...]
+    unlocked: bool
+
+
+async def keep(
+    notebook: Any,
+    path: Path,
+    found: Found | None,
+    base: KernelConfig,
+    engine: Engine,
+    report: Report,
+    *,
+    add: Sequence[str] = (),
+    remove: Sequence[str] = (),
+) -> Kept:
+    """Change what a notebook keeps, and put the lock into it; its file is not written.
+
+    :param base: the kernel's settings; its image is taken where the notebook has no lock yet.
+    :raises ConfigError: for a requirement that is none, or a package to be removed that isn't kept.
+    :raises ImageBuildFailed: where the packages don't fit the image or each other.
+    """
+    old = found.lock if found else None
+    wanted = changed(old.packages.kept if old else (), add, remove)
+    if old is not None:
+        chosen = follow(base, old)
+        assert chosen.locked is not None
+        record = await locked.present(chosen.image, chosen.locked, engine, chosen, report)
+    else:
+        record = await ensure.present(base.image, engine, base, report)
+    image = old.image if old else image_of(base.image, record)
+    facts = await ensure.known(record, image.reference, engine, report)
+    report(Step("building", f"Resolving {', '.join(wanted) or 'what a kernel needs'}"))
+    named = {canonicalize_name(Requirement(text).name) for text in (*add, *remove)}
+    held = [f"{one.name}=={one.version}" for one in old.packages.added if one.name not in named] if old else []
+    resolved = await resolve.resolve(
+        record, facts, image.reference, wanted, held, engine, lambda line: report(Step("building", line))
+    )
+    added = tuple(Package(name, version, (sha256,)) for name, version, sha256 in sorted(resolved))
+    installed = {**facts.packages, **{one.name: one.version for one in added}}
+    python = ".".join(map(str, facts.python))
+    lock = replace(
+        old or Lock(image, software=Software(python, facts.tensorflow, facts.cuda, facts.cudnn)),
+        packages=Packages(wanted, added, (), dict(sorted(installed.items()))),
+        cells=None,
+    )
+    put(notebook, lock)
+    ready = follow(base, lock)
+    await ensure.ensure(ready.image, engine, ready, report)  # so that the next start need not wait
+    consent.give(lock)  # whose notebook it is has asked for just these packages
+    before = {(one.name, one.version) for one in old.packages.added} if old else set()
+    after = {(one.name, one.version) for one in added}
+    return Kept(
+        lock,
+        tuple(f"{name} {version}" for name, version in sorted(after - before)),
+        tuple(f"{name} {version}" for name, version in sorted(before - after)),
+        old is not None and old.cells is not None,
+    )
+
+
+def changed(kept: Sequence[str], add: Sequence[str], remove: Sequence[str]) -> tuple[str, ...]:
+    """Return the requirements after a change: a new one replaces one of the same name.
+
+    :raises ConfigError: for a requirement that is none, or a package to be removed that isn't kept.
+    """
+    found = {canonicalize_name(Requirement(text).name): text for text in kept}
+    for text in add:
+        checked = settings.package(text)
+        if Requirement(checked).marker is not None:
+            raise ConfigError(
+                f"{text!r} has a condition, and a lock is for one environment.", "leave the condition out."
+            )
+        found[canonicalize_name(Requirement(checked).name)] = checked
+    for text in remove:
+        if found.pop(canonicalize_name(text), None) is None:
+            raise ConfigError(
+                f"The notebook doesn't keep {text!r}.", f"name one of {', '.join(kept) or '(it keeps none)'}."
+            )
+    return tuple(found.values())
