@@ -145,10 +145,13 @@ def test_long_runtime_folder_gives_way_to_a_short_one(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("end", "log", "said"),
     [
-        (Exit(137, oom_killed=True), "", "out of memory (limit 8.0 GiB)"),
+        (Exit(137, oom_killed=True), "", "out of memory at 8.0 GiB (limit 8.0 GiB)"),
         (Exit(0, oom_killed=True), "", "exit code 0"),
         (Exit(137), "", "signal 9 (SIGKILL)"),
         (Exit(139), "", "signal 11 (SIGSEGV)"),
+        (Exit(134), "2024-01-02 03:04: F external/x/dot.cc:42] Check failed: n > 0", "aborted: Check failed: n > 0"),
+        (Exit(134), "F0000 00:00:17.1 12 dot.cc:42] No space for you", "aborted: No space for you"),
+        (Exit(134), "free(): invalid pointer", "signal 6 (SIGABRT)"),
         (Exit(1), "ImportError", "exit code 1"),
     ],
 )

@@ -14,6 +14,7 @@ from tfgpu_kernel import launches, obituaries
 from tfgpu_kernel.errors import GpuUnusable, KernelDied
 from tfgpu_kernel.launches import Launch
 from tfgpu_kernel.progress import Step
+from tfgpu_kernel.server.joined import Joined
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
 Fetch = Callable[..., Awaitable[Any]]
@@ -48,6 +49,7 @@ async def test_a_launch_is_shown_while_it_runs_and_after_it_failed(jp_fetch: Fet
         "message": "No GPU.",
         "remedy": "use tfcpu.",
         "details": "nvidia-smi says no",
+        "actions": ["start-on-cpu", "open-doctor"],
     }
 
 
@@ -72,9 +74,55 @@ async def test_delete_cancels_the_launching_task(jp_fetch: Fetch) -> None:
     assert refused.value.code == 404
 
 
-async def test_a_death_is_told_with_its_account(jp_fetch: Fetch) -> None:
-    """GET /tfgpu/deaths carries message, remedy and the last lines."""
-    obituaries.publish(obituaries.Obituary("k3", "tfgpu", "", KernelDied("Out of memory.", "less.", "line")))
+async def test_a_death_is_told_with_its_account(jp_fetch: Fetch, jp_root_dir: Any) -> None:
+    """GET /tfgpu/deaths says whose kernel it was, with remedy and the last lines."""
+    account = KernelDied("The kernel ran out of memory.", "less.", "line")
+    obituaries.publish(obituaries.Obituary("k3", "tfgpu", f"{jp_root_dir}/sub/mnist.ipynb", account))
     [death] = json.loads((await jp_fetch("tfgpu", "deaths")).body)["deaths"]
-    assert death["kernel_id"] == "k3"
-    assert death["failure"]["message"] == "Out of memory."
+    assert (death["kernel_id"], death["path"]) == ("k3", "sub/mnist.ipynb")
+    assert death["failure"]["message"] == "The kernel of mnist.ipynb ran out of memory."
+    assert death["failure"]["remedy"] == "less."
+
+
+class Sessions:
+    """Stands for jupyter_server's session manager: each session takes until ``done``."""
+
+    kernel_manager = ("runs",)
+
+    def __init__(self) -> None:
+        self.made: list[dict[str, Any]] = []
+        self.done = asyncio.Event()
+
+    async def create_session(self, path: str, **asked: Any) -> dict[str, Any]:
+        model = {"id": str(len(self.made)), "path": path, **asked}
+        self.made.append(model)
+        await self.done.wait()
+        return dict(model)
+
+    async def get_session(self, session_id: str) -> dict[str, Any]:
+        return self.made[int(session_id)]
+
+    async def update_session(self, session_id: str, path: str) -> None:
+        self.made[int(session_id)]["path"] = path
+
+
+async def test_a_notebook_asked_for_twice_is_launched_once() -> None:
+    """A page reloaded in mid-launch, or just after, gets the kernel under way; other notebooks and kernels do not."""
+    sessions = Sessions()
+    joined = Joined(sessions, lambda name: name == "tfgpu")  # type: ignore[arg-type]
+
+    def ask(path: str, name: str = "a.ipynb", kernel: str = "tfgpu", **more: Any) -> asyncio.Task[dict[str, Any]]:
+        return asyncio.create_task(joined(path=path, name=name, type="notebook", kernel_name=kernel, **more))
+
+    left = ask("sub/1")
+    await asyncio.sleep(0)
+    left.cancel()
+    again = ask("sub/2", kernel_id="wanted")
+    others = [ask("3"), ask("sub/4", "b.ipynb"), ask("sub/5", kernel="python3"), ask("sub/6", kernel_id="runs")]
+    sessions.done.set()
+    first = await again
+    assert (first["id"], first["path"]) == ("0", "sub/2")  # the path that the page knows it by
+    assert "0" not in [(await other)["id"] for other in others]
+    assert (await ask("sub/7"))["id"] == "0"  # no page has given it the notebook's own path
+    sessions.made[0]["path"] = "sub/a.ipynb"
+    assert (await ask("sub/8"))["id"] != "0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import Final
 
@@ -47,7 +48,7 @@ def explain(end: Exit, log: str, *, image: str, memory: int | None, gpus: bool =
             "choose an image with Python 3, such as tensorflow/tensorflow:2.17.0-gpu.",
             log or end.error,
         )
-    message, remedy = _story(end, memory)
+    message, remedy = _story(end, memory, log)
     trouble = troubles.find(f"{end.error}\n{log}") if gpus else None
     # Out of main memory is out of main memory, whatever was said before.
     if trouble is not None and not (end.oom_killed and end.code == _SIGNALLED + signal.SIGKILL):
@@ -55,9 +56,9 @@ def explain(end: Exit, log: str, *, image: str, memory: int | None, gpus: bool =
     return KernelDied(message, remedy, log or end.error)
 
 
-def _story(end: Exit, memory: int | None) -> tuple[str, str]:
+def _story(end: Exit, memory: int | None, log: str) -> tuple[str, str]:
     """Return what happened and what to do, for a kernel that had begun to run."""
-    limit = f" (limit {memory / 2**30:.1f} GiB)" if memory else ""
+    limit = f" at {_size(memory)} (limit {_size(memory)})" if memory else ""
     if end.error:
         return f"The kernel ended: {end.error}.", "restart the kernel."
     # The engine's flag is set when only a child was killed, too; then the kernel's own code isn't 137.
@@ -65,6 +66,11 @@ def _story(end: Exit, memory: int | None) -> tuple[str, str]:
         return (
             f"The kernel ran out of memory{limit} and was ended by the system.",
             "use smaller batches or less data at once, or give the kernel more (memory).",
+        )
+    if end.code == _SIGNALLED + signal.SIGABRT and (words := _last_words(log)):
+        return (
+            f"The kernel ended because TensorFlow aborted: {words}",
+            "restart the kernel; read the lines before it, below, for what led to it.",
         )
     if end.code > _SIGNALLED:
         name = _signal_name(end.code - _SIGNALLED)
@@ -77,6 +83,20 @@ def _story(end: Exit, memory: int | None) -> tuple[str, str]:
         f"The kernel ended by itself with exit code {end.code}.",
         "read the last lines that it printed, below, and restart it.",
     )
+
+
+def _last_words(log: str) -> str:
+    """Return what native code of TensorFlow printed as it gave up (level F), or nothing.
+
+    Such a line is ``2024-01-02 03:04:05.678: F external/…/gpu_timer.cc:42] Non-OK-status: …``; newer ones begin
+    with abseil's ``F0000 00:00:…``.
+    """
+    fatal = re.findall(r"^.*\bF(?:\d{4})? .*?\.(?:cc|h|cu):\d+\] (.+)$", log, re.MULTILINE)
+    return str(fatal[-1]).strip() if fatal else ""
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
 def _signal_name(number: int) -> str:

@@ -1,8 +1,19 @@
+import { banner } from './banner';
+import { launches } from './launches';
 import { model } from './model';
+import { notices } from './notices';
 import { panel } from './panel';
-import { progress } from './progress';
 import { running } from './running';
 import { status } from './status';
 import { warnings } from './warnings';
 
-export default [progress, model, status, panel, running, warnings];
+export default [
+  launches,
+  banner,
+  notices,
+  model,
+  status,
+  panel,
+  running,
+  warnings
+];

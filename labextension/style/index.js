@@ -1,2 +1,3 @@
 import './index.css';
 import './gpus.css';
+import './launch.css';

@@ -1,12 +1,15 @@
 """What browser tests share: one JupyterLab with Docker behind it, one Chromium, and a fresh tab for each test.
 
+They last as long as this package's tests: Playwright keeps a running event loop, which asynchronous tests can't stand.
 A test that fails leaves a picture of its tab, the console's log and the server's log in build/browser.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Generator, Iterator
@@ -22,18 +25,30 @@ from .page import Lab
 from .serving import Server, running
 
 _KEPT: Final = Path(__file__).parents[2] / "build/browser"
-_CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
+_CHROMIUM: Final = ("chromium", "google-chrome", "chromium-browser")
 _FAILED: Final = pytest.StashKey[bool]()
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+@pytest.fixture(scope="package")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile what keeps Chromium from dropping requests whenever a container comes or goes."""
+    library = tmp_path_factory.mktemp("still") / "still.so"
+    source = Path(__file__).with_name("still.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
+    return library
+
+
+@pytest.fixture(scope="package")
+def browser(still: Path) -> Iterator[Browser]:
     """Run Chromium, the system's own."""
-    program = next(filter(None, map(shutil.which, _CHROMIUM)), None)
+    chosen = os.environ.get("TFGPU_CHROMIUM")
+    program = next(filter(None, map(shutil.which, [chosen] if chosen else _CHROMIUM)), None)
     assert program, "browser tests need Debian's chromium: apt-get install chromium"
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+            executable_path=program,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            env={**os.environ, "LD_PRELOAD": str(still)},
         )
         yield chromium
         chromium.close()
@@ -47,7 +62,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_server() -> Iterator[Server]:
     """Run one JupyterLab for all tests that need nothing of their own.
 
@@ -75,7 +90,7 @@ def server(shared_server: Server) -> Iterator[Server]:
         if not left:
             break
         time.sleep(0.1)
-    for entry in shared_server.root.iterdir():
+    for entry in [*shared_server.root.iterdir(), *(shared_server.folder / "workspaces").iterdir()]:
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     assert not left, f"left behind: {left}"
 

@@ -72,11 +72,18 @@ class Lab:
         panel.wait_for(timeout=LOAD_MS)
         return panel
 
+    @property
+    def banner(self) -> Locator:
+        """What stands above the visible notebook: the progress of its kernel's launch, or what went wrong."""
+        return self.page.locator(".jp-NotebookPanel:visible .tfgpu-Banner")
+
     def idle(self, timeout: int = KERNEL_MS) -> None:
         """Wait until the visible notebook's kernel runs and has nothing to do."""
-        expect(
-            self.page.locator(".jp-NotebookPanel:visible .jp-Notebook-ExecutionIndicator").first
-        ).to_have_attribute("data-status", "idle", timeout=timeout)
+        self.page.wait_for_function(
+            "() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+            " && window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.connectionStatus === 'connected'",
+            timeout=timeout,
+        )
 
     def run(self, code: str) -> Locator:
         """Run code in the visible notebook's last cell; return that cell."""

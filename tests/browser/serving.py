@@ -65,7 +65,7 @@ class Server:
             "display_name": display_name,
             "language": "python",
             "interrupt_mode": "signal",
-            "metadata": {"kernel_provisioner": provisioner, "debugger": True},
+            "metadata": {"kernel_provisioner": provisioner},
         }
         (folder / "kernel.json").write_text(json.dumps(spec))
         for logo in (_REPOSITORY / "kernelspecs" / logos).glob("logo-*"):
@@ -166,12 +166,12 @@ def running(
         "HOME": str(folder / "home"),
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTER_DATA_DIR": str(folder / "data"),
+        "JUPYTER_PATH": str(folder / "data"),  # before the environment's own, where an older build may be
         "JUPYTER_RUNTIME_DIR": str(server.runtime),
         "JUPYTER_PREFER_ENV_PATH": "0",  # else what is installed in the virtual environment comes first
         "XDG_CACHE_HOME": str(cache_folder().parent),  # MNIST is in it
         **(env or {}),
     }
-    environment.pop("JUPYTER_PATH", None)
     with server.log.open("wb") as log:
         server.process = subprocess.Popen(
             arguments, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
 from traitlets import Bool
@@ -18,9 +19,12 @@ from ..launches import Launch
 from . import gpu_handlers, replay, sessions
 from .feed import Feed
 from .handlers import ROUTES
+from .joined import Joined
 from .roster import Roster
 from .sampler import Sampler
 
+PROVISIONER: Final = "tfgpu-docker-provisioner"
+"""The provisioner's name among the entry points, and in kernel.json."""
 _SCHEMAS: Final = Path(__file__).parent / "events"
 _GPUS_EVENT: Final = "urn:tfgpu-kernel:gpus:v1"
 
@@ -60,6 +64,8 @@ class TfgpuApp(ExtensionApp):
 
         self._stop_waking = launches.listen(launched)
         replay.use(self.settings)
+        joined = Joined(self.serverapp.session_manager, self._is_ours)
+        self.serverapp.session_manager.create_session = joined
         # Before the first request can list kernels or sessions: both forget what they don't find then.
         self._lock = sessions.persist(self.serverapp.session_manager, self.serverapp.root_dir)
         self._adopted = self._take_up_kernels()
@@ -85,6 +91,19 @@ class TfgpuApp(ExtensionApp):
         self.handlers.extend((path, handler, {"feed": self._feed}) for path, handler in ROUTES)
         owned = {"sampler": self._sampler, "roster": self._roster}
         self.handlers.extend((path, handler, owned) for path, handler in gpu_handlers.ROUTES)
+
+    def _is_ours(self, kernel_name: str | None) -> bool:
+        """Whether a kernel of this name is started by our provisioner."""
+        assert self.serverapp is not None
+        kernels = self.serverapp.kernel_manager
+        specs = self.serverapp.kernel_spec_manager
+        assert specs is not None
+        try:
+            spec = specs.get_kernel_spec(kernel_name or kernels.default_kernel_name)
+        except NoSuchKernel:
+            return False
+        provisioner = spec.metadata.get("kernel_provisioner", {})
+        return bool(provisioner.get("provisioner_name") == PROVISIONER)
 
     async def stop_extension(self) -> None:
         """Listen and sample no more, and let go of the kernels that are to outlive the server."""

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Final
 
 from ..errors import TfgpuError
 from ..launches import Launch
 from ..obituaries import Obituary
+from .actions import Action, actions
+
+_SUBJECT: Final = "The kernel"
+"""How the account of a death begins; among several notebooks one must know whose."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong; see :class:`tfgpu_kernel.errors.TfgpuError` for the fields."""
+    """What went wrong; see :class:`tfgpu_kernel.errors.TfgpuError` for the first fields."""
 
     code: str
     message: str
     remedy: str
     details: str
+    actions: tuple[Action, ...]
+    """What one click can do about it, the most useful first."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +78,22 @@ def launch_state(launch: Launch, root: str, ended: float | None = None) -> Launc
 
 
 def death(obituary: Obituary, root: str) -> Death:
-    """Return an obituary as browsers get it."""
+    """Return an obituary as browsers get it, with the notebook's name in the sentence."""
+    path = contents_path(obituary.notebook, root)
+    told = failure(obituary.account)
+    message = told.message
+    if path and message.startswith(_SUBJECT):
+        message = f"The kernel of {PurePosixPath(path).name}{message.removeprefix(_SUBJECT)}"
     return Death(
-        obituary.kernel_id,
-        obituary.kernel_name,
-        contents_path(obituary.notebook, root),
-        obituary.time,
-        failure(obituary.account),
+        obituary.kernel_id, obituary.kernel_name, path, obituary.time, replace(told, message=message)
     )
 
 
 def failure(error: Exception) -> Failure:
     """Return an error's parts; one that is not ours has its text as message and no remedy."""
     if isinstance(error, TfgpuError):
-        return Failure(error.code, error.message, error.remedy, error.details)
-    return Failure(TfgpuError.code, str(error) or type(error).__name__, "", "")
+        return Failure(error.code, error.message, error.remedy, error.details, actions(error))
+    return Failure(TfgpuError.code, str(error) or type(error).__name__, "", "", actions(error))
 
 
 def contents_path(notebook: str, root: str) -> str:

@@ -1,0 +1,81 @@
+import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { Clipboard, Dialog, Notification } from '@jupyterlab/apputils';
+import { INotebookTracker } from '@jupyterlab/notebook';
+import { ITranslator, nullTranslator } from '@jupyterlab/translation';
+
+import { ILaunches } from './launches';
+import { failureText } from './words';
+
+/** In milliseconds. */
+const ASKS_WITHIN = 3000;
+
+/** Tells of trouble where no notebook shows it, and keeps Lab from telling the same in fewer words. */
+export const notices: JupyterFrontEndPlugin<void> = {
+  id: '@tfgpu/labextension:notices',
+  description:
+    'Notifies of kernels that fail out of sight, instead of dialogs with less to say.',
+  autoStart: true,
+  requires: [ILaunches],
+  optional: [INotebookTracker, ITranslator],
+  activate: (
+    _,
+    launches: ILaunches,
+    notebooks: INotebookTracker | null,
+    translator: ITranslator | null
+  ) => {
+    const trans = (translator ?? nullTranslator).load('tfgpu_kernel');
+    const labs = (translator ?? nullTranslator).load('jupyterlab');
+
+    const shown = (which: (path: string) => boolean, text: string): boolean =>
+      notebooks?.find(
+        ({ context }) =>
+          text.includes(context.contentsModel?.name ?? '') &&
+          which(context.path)
+      ) !== undefined;
+    const repeated = (dialog: Dialog<unknown>): boolean => {
+      const title =
+        dialog.node.querySelector('.jp-Dialog-header')?.textContent ?? '';
+      const body =
+        dialog.node.querySelector('.jp-Dialog-body')?.textContent ?? '';
+      if (title.includes(labs.__('Kernel Restarting'))) {
+        return shown(path => launches.died(path), body);
+      }
+      // Lab asks for another kernel right after one failed, and covers what we say about it
+      if (title.includes(labs.__('Select Kernel'))) {
+        return shown(path => launches.sinceFailure(path) < ASKS_WITHIN, body);
+      }
+      return [...launches.told].some(message => body.startsWith(message));
+    };
+    Dialog.tracker.widgetAdded.connect((_, dialog) => {
+      // React renders the text some time after the dialog was made, and the hint may come later than the dialog
+      void launches.refresh();
+      const began = Date.now();
+      const watch = window.setInterval(() => {
+        if (dialog.isDisposed || Date.now() - began > ASKS_WITHIN) {
+          window.clearInterval(watch);
+        } else if (repeated(dialog)) {
+          window.clearInterval(watch);
+          dialog.reject();
+        }
+      }, 50);
+    });
+
+    launches.troubled.connect((_, trouble) => {
+      const panel = notebooks?.find(one => one.context.path === trouble.path);
+      if (panel?.isVisible) {
+        return;
+      }
+      const failure = trouble.failure;
+      const text = failureText({ ...failure, details: '' }, trans);
+      Notification.error(text, {
+        autoClose: false,
+        actions: [
+          {
+            label: trans.__('Copy'),
+            callback: () => Clipboard.copyToSystem(failureText(failure, trans))
+          }
+        ]
+      });
+    });
+  }
+};

@@ -1,0 +1,53 @@
+"""What a person can do about a failure with one click: from its code, a list that the browser turns into buttons."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from ..errors import (
+    EngineNotAnswering,
+    EngineNotFound,
+    EngineNotPermitted,
+    EngineRefused,
+    EngineUnsuitable,
+    GpuUnusable,
+    ImageBuildFailed,
+    ImageNotFound,
+    ImageUnusable,
+    KernelDied,
+    KernelNotReady,
+    NoSpace,
+    RegistryUnreachable,
+    RunFolderNotShared,
+    TfgpuError,
+)
+
+Action = Literal["retry", "start-on-cpu", "open-doctor"]
+"""``retry`` starts the same kernel again; ``start-on-cpu`` takes the kernel for the CPU instead;
+``open-doctor`` shows what is wrong with the machine."""
+
+_BY_CODE: Final[dict[str, tuple[Action, ...]]] = {
+    GpuUnusable.code: ("start-on-cpu", "open-doctor"),
+    EngineNotFound.code: ("retry", "open-doctor"),
+    EngineNotPermitted.code: ("retry", "open-doctor"),
+    EngineNotAnswering.code: ("retry", "open-doctor"),
+    EngineRefused.code: ("retry", "open-doctor"),
+    EngineUnsuitable.code: ("open-doctor",),
+    RunFolderNotShared.code: ("open-doctor",),
+    NoSpace.code: ("retry", "open-doctor"),
+    ImageNotFound.code: ("retry",),
+    RegistryUnreachable.code: ("retry",),
+    ImageUnusable.code: ("retry",),
+    ImageBuildFailed.code: ("retry",),
+    KernelDied.code: ("retry",),
+    KernelNotReady.code: ("retry",),
+}
+
+
+def actions(error: Exception) -> tuple[Action, ...]:
+    """Return what can be done about an error, the most useful first.
+
+    An error that isn't listed can be tried again: its remedy names something outside Jupyter to do first.
+    """
+    code = error.code if isinstance(error, TfgpuError) else TfgpuError.code
+    return _BY_CODE.get(code, ("retry",))
