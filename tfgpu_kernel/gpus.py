@@ -319,7 +319,7 @@ def _account(unit: Unit, holders: Sequence[Holder]) -> str:
     if holders:
         return f"GPU {unit.place}: {', '.join(map(_holder, holders))}.{idle}"
     if unit.computing:
-        return f"GPU {unit.place}: process {', '.join(map(str, unit.computing))}, which is no kernel with a lease."
+        return f"GPU {unit.place}: process {', '.join(map(_process, unit.computing))}, which is no kernel with a lease."
     return f"GPU {unit.place}: kept for who waits."
 
 
@@ -332,6 +332,13 @@ def _holder(holder: Holder) -> str:
     else:
         what = f"a kernel of {_user(holder.uid)}"
     return f"{what} since {since}"
+
+
+def _process(pid: int) -> str:
+    try:
+        return f"{pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+    except OSError:
+        return str(pid)
 
 
 def _user(uid: int) -> str:

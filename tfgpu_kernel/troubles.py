@@ -73,7 +73,7 @@ TABLE: Final = (
     ),
     Trouble(
         "cdi-old-driver",
-        r"(?:lib(?:EGL|GL\w*|cuda|nvidia)[\w-]*\.so\.[\d.]+|/lib/firmware/nvidia/\S+).{0,40}no such file",
+        r"(?:lib(?:EGL|GL\w*|cuda|nvidia)[\w-]*\.so\.\d+\.[\d.]*\d|/lib/firmware/nvidia/\S+).{0,40}no such file",
         "The CDI specification names files of an older NVIDIA driver, which is gone.",
         f"make it anew: {_NEW_SPEC}, and start the kernel again.",
     ),

@@ -15,6 +15,9 @@ from tests.images import recipes
 from tfgpu_kernel.engine import find
 from tfgpu_kernel.engine.base import Engine
 
+from . import gpu_machine
+from .gpu_machine import Machine
+
 
 def made(name: str) -> str:
     """Return a test image, or skip where this machine lacks what it is made from."""
@@ -34,6 +37,13 @@ def slim() -> str:
 def tensorflow() -> str:
     """Return an image with TensorFlow on Python 3.11, and no ipykernel."""
     return recipes.ensure("tf:py311")
+
+
+@pytest.fixture(scope="session")
+def nvidia_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """Return a machine with doubled GPUs, whose engine (the installed version) has the nvidia runtime."""
+    with gpu_machine.running(tmp_path_factory.mktemp("m")) as made:
+        yield made
 
 
 @pytest.fixture

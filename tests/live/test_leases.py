@@ -50,13 +50,6 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture(scope="module")
-def nvidia_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """Return a machine with the nvidia runtime."""
-    with gpu_machine.running(tmp_path_factory.mktemp("m")) as made:
-        yield made
-
-
 @pytest.fixture
 def gpus(nvidia_machine: Machine) -> Iterator[Machine]:
     """Return the machine with eight free GPUs."""

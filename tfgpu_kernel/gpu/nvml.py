@@ -41,8 +41,18 @@ _under_way: Future[Sample] | None = None
 """The answer that :func:`sample_async` waits for; ``_starting`` guards it."""
 
 
+LIBRARY_NOT_FOUND: Final = int(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+DRIVER_NOT_LOADED: Final = int(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+VERSION_MISMATCH: Final = int(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+NO_PERMISSION: Final = int(pynvml.NVML_ERROR_NO_PERMISSION)
+
+
 class NvmlError(Exception):
-    """NVML gives no answer; the text is the cause in words."""
+    """NVML gives no answer; the text is the cause in words, ``code`` NVML's own where there is one."""
+
+    def __init__(self, cause: str, code: int | None = None) -> None:
+        super().__init__(cause)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -162,7 +172,7 @@ def sample(keep_seconds: float = 0) -> Sample:
                 _keep(keep_seconds)
         except pynvml.NVMLError as error:
             _keep(0)
-            raise NvmlError(_cause(error)) from error
+            raise NvmlError(_cause(error), int(error.value)) from error
         finally:
             _close()
     # NVML's form of a CUDA version is 1000 * major + 10 * minor.
@@ -225,7 +235,7 @@ def _open() -> None:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        raise NvmlError(_cause(error)) from error
+        raise NvmlError(_cause(error), int(error.value)) from error
 
 
 def _close() -> None:
