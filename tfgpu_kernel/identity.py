@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .engine.base import EngineInfo
-from .errors import ConfigError, EngineUnsuitable
+from .errors import ConfigError, EngineUnsuitable, MountRefused
 from .mounts import CONTAINER_CACHE, CONTAINER_HOME
 
 # Folders of the private home that lead to caches which outlive the kernel. Only downloads and compiled
@@ -42,6 +42,9 @@ class Identity:
     host_uid: int
     host_gid: int
     """Who owns the kernel's files on the host; differs from uid and gid under a rootless engine."""
+    home_mode: int = 0o700
+    """Mode of the private home. An engine that maps user ids also maps the owners of files it is sent, so there
+    the home is somebody else's, and must be open to the kernel; nobody else is in its container."""
 
 
 def identify(
@@ -55,6 +58,7 @@ def identify(
     :param wanted: the setting ``user``, or None.
     :param excluded: groups never passed on (the one that may use the engine's socket).
     :raises ConfigError: when an ordinary server's user asks to be somebody else.
+    :raises MountRefused: when the workspace isn't there.
     :raises EngineUnsuitable: when the engine maps user ids so that files would be somebody else's.
     """
     server_uid, server_gid = os.geteuid(), os.getegid()
@@ -68,7 +72,13 @@ def identify(
             )
         gid = _primary_group(uid) if gid is None else gid
     elif server_uid == 0:
-        owner = os.stat(workspace)
+        try:
+            owner = os.stat(workspace)
+        except OSError as error:
+            raise MountRefused(
+                f"The workspace {workspace!r} can't be mounted: {error.strerror}.",
+                "create it, or correct the setting workspace.",
+            ) from error
         uid, gid = owner.st_uid, owner.st_gid
     else:
         uid, gid = server_uid, server_gid
@@ -80,7 +90,8 @@ def identify(
                 "use the machine's own (root) engine, or run Jupyter as the engine's user.",
             )
         return Identity(0, 0, (), "root", uid, gid)
-    return Identity(uid, gid, _groups(uid, gid, excluded), _name(uid), uid, gid)
+    mode = 0o777 if engine.userns_remap else 0o700
+    return Identity(uid, gid, _groups(uid, gid, excluded), _name(uid), uid, gid, mode)
 
 
 def archive(identity: Identity, passwd: str, group: str) -> bytes:
@@ -96,9 +107,9 @@ def archive(identity: Identity, passwd: str, group: str) -> bytes:
         _folder(tar, "tfgpu", 0, 0, 0o755)
         home = CONTAINER_HOME.lstrip("/")
         own = (identity.uid, identity.gid)
-        _folder(tar, home, *own, 0o700)
+        _folder(tar, home, *own, identity.home_mode)
         for folder in sorted({os.path.dirname(name) for name in _KEPT} - {""}):
-            _folder(tar, f"{home}/{folder}", *own, 0o700)
+            _folder(tar, f"{home}/{folder}", *own, identity.home_mode)
         for name, kept in _KEPT.items():
             link = tarfile.TarInfo(f"{home}/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, f"{CONTAINER_CACHE}/{kept}"

@@ -79,6 +79,7 @@ class RunFolder:
             if uid != os.geteuid():
                 os.chown(folder.io, uid, gid)
         except OSError as error:
+            folder.remove()
             raise _disk(error, folder.path) from error
         return folder
 

@@ -18,7 +18,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,6 +35,7 @@ class Daemon:
     """An engine that runs; ``folder`` has its socket and log."""
 
     folder: Path
+    pid: int = 0
 
     @property
     def host(self) -> str:
@@ -70,6 +71,7 @@ def running(
     settings: Mapping[str, object] | None = None,
     suite: str = "",
     bridge: str = "",
+    within: Sequence[str] = (),
 ) -> Iterator[Daemon]:
     """Start an engine with these runtimes, and end it with all its containers.
 
@@ -77,12 +79,15 @@ def running(
     :param settings: what its daemon.json shall have.
     :param suite: the release of Debian whose engine it shall be; by default the installed one.
     :param bridge: a bridge for its containers (:mod:`tests.doubles.bridge`); it then shares the machine's network.
+    :param within: a command that ends by becoming the one that follows it, such as ``unshare --mount``.
     """
     folder = Path(tempfile.mkdtemp(prefix="tfgpu-engine-"))  # sockets take short paths only
+    folder.chmod(0o711)  # an engine that maps user ids isn't root in its own data
     (folder / "daemon.json").write_text(json.dumps(dict(settings or {})))
     command = [
         # In a network of its own: --bridge=none takes the machine's docker0 away from its own engine.
         *(() if bridge else fetch.inside(fetch.unpacked(suite)) if suite else ("unshare", "--net")),
+        *within,
         "dockerd",
         f"--config-file={folder}/daemon.json",
         f"--data-root={folder}/data",
@@ -96,14 +101,15 @@ def running(
         *(f"--add-runtime={name}={path}" for name, path in runtimes.items()),
         *options,
     ]
-    daemon = Daemon(folder)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    daemon = Daemon(folder, process.pid)
     try:
         _await_answer(daemon, process)
         yield daemon
         _remove_containers(daemon)
     finally:
+        process.send_signal(signal.SIGCONT)  # a test may have stopped it
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(30)
