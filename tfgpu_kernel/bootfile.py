@@ -11,6 +11,21 @@ from typing import Final
 PACKAGE: Final = "tfgpu_boot"
 """The package's name inside: a kernel's own imports never meet it by accident."""
 _MAIN: Final = f"import sys\n\nfrom {PACKAGE}.main import main\n\nsys.exit(main(sys.argv[1]))\n"
+# Python runs the first module of this name that it finds; the image may have one too, which is its Python's business.
+_CUSTOMIZE: Final = f"""import sys
+
+from {PACKAGE}.here import follow
+
+ours = sys.modules.pop("sitecustomize")
+archive = sys.path.pop(0)
+try:
+    import sitecustomize
+except ImportError:
+    sys.modules["sitecustomize"] = ours
+finally:
+    sys.path.insert(0, archive)
+follow()
+"""
 
 
 @functools.cache
@@ -19,6 +34,7 @@ def archive() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         file.writestr("__main__.py", _MAIN)
+        file.writestr("sitecustomize.py", _CUSTOMIZE)
         folder = importlib.resources.files(__package__) / "boot"
         for source in sorted(folder.iterdir(), key=lambda source: source.name):
             if source.name.endswith(".py"):

@@ -10,7 +10,7 @@ import io
 import os
 import pwd
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,17 +94,24 @@ def identify(
     return Identity(uid, gid, _groups(uid, gid, excluded), _name(uid), uid, gid, mode)
 
 
-def archive(identity: Identity, passwd: str, group: str) -> bytes:
+def archive(
+    identity: Identity, passwd: str, group: str, files: Mapping[str, tuple[str, int]] | None = None
+) -> bytes:
     """Return a tar archive for ``/``: passwd and group with the user's lines, and the private home.
 
     :param passwd: the image's ``/etc/passwd``; its other lines stay.
     :param group: the image's ``/etc/group``.
+    :param files: further files, path → content and mode; root's, and no business of the kernel to change.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         _file(tar, "etc/passwd", passwd_with(identity, passwd))
         _file(tar, "etc/group", group_with(identity, group))
         _folder(tar, "tfgpu", 0, 0, 0o755)
+        for folder in sorted({os.path.dirname(path) for path in files or ()}):
+            _folder(tar, folder.lstrip("/"), 0, 0, 0o755)
+        for path, (text, mode) in (files or {}).items():
+            _file(tar, path.lstrip("/"), text, mode)
         home = CONTAINER_HOME.lstrip("/")
         own = (identity.uid, identity.gid)
         _folder(tar, home, *own, identity.home_mode)
@@ -143,10 +150,10 @@ def group_with(identity: Identity, group: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _file(tar: tarfile.TarFile, name: str, text: str) -> None:
+def _file(tar: tarfile.TarFile, name: str, text: str, mode: int = 0o644) -> None:
     entry = tarfile.TarInfo(name)
     content = text.encode()
-    entry.size, entry.mode = len(content), 0o644
+    entry.size, entry.mode = len(content), mode
     tar.addfile(entry, io.BytesIO(content))
 
 

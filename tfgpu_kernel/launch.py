@@ -18,20 +18,22 @@ from pathlib import Path
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from . import bootfile, container, deaths, gpus, identity, lease, mounts, policy, ready
+from . import additions, bootfile, container, deaths, gpus, identity, lease, mounts, policy, ready
 from .config import KernelConfig
 from .connection import Connection
 from .engine.base import Engine, EngineInfo, Exit
 from .errors import EngineUnsuitable, KernelNotReady, TfgpuError
+from .furnish import Furniture, furnish
 from .gpu.request import NO_GPU, GpuRequest
 from .gpus import Grant, Judged
 from .identity import Identity
-from .image import choice
+from .image import choice, site
 from .image.ensure import ensure
+from .image.facts import identity as image_identity
 from .image.hardware import Hardware, free_bytes
 from .image.ready import ReadyImage
 from .labels import KernelLabels
-from .mounts import Mounts
+from .mounts import Bind, Mounts
 from .owner import Owner
 from .progress import Report, Step
 from .runfolder import KernelState, RunFolder, cache_folder
@@ -98,15 +100,22 @@ class Prepared:
     image: ReadyImage
     mounts: Mounts
     """With the run folder's place taken by :data:`NO_RUN`, until there is one; see :meth:`mounts_with`."""
+    furniture: Furniture
     began: float
     """On the monotonic clock."""
 
     def mounts_with(self, run: RunFolder) -> Mounts:
-        """Return the mounts with a run folder in its place."""
+        """Return the mounts with a run folder in its place, and what cells have installed."""
         binds = (
             replace(bind, source=str(run.io)) if bind.source == str(NO_RUN) else bind for bind in self.mounts.binds
         )
-        return replace(self.mounts, binds=tuple(binds))
+        installed = Bind(str(self.additions(run)), additions.CONTAINER_FOLDER, read_only=False)
+        return replace(self.mounts, binds=(*binds, installed, *self.furniture.binds))
+
+    def additions(self, run: RunFolder) -> Path:
+        """Return the folder of what the notebook's cells have installed in this image."""
+        image = image_identity(self.image.record)
+        return additions.folder(image, self.request.notebook, run.path.name, self.identity.host_uid)
 
     def body(
         self, run: RunFolder, env: Mapping[str, str] | None = None, gpu: GpuRequest = NO_GPU
@@ -120,7 +129,7 @@ class Prepared:
             mounts=self.mounts_with(run),
             empty_file=str(run.empty),
             cwd=self.cwd,
-            env=self.env if env is None else env,
+            env={**self.furniture.env, **(self.env if env is None else env)},
             gpu=gpu,
             labels=KernelLabels(
                 uid=os.geteuid(),
@@ -181,7 +190,8 @@ async def prepare(request: Request, config: KernelConfig, engine: Engine, report
     for bind in planned.binds:
         if bind.source not in {str(NO_RUN), str(cache)}:
             limits.check_folder(bind.source)
-    return Prepared(request, config, info, who, gpu, image, planned, began)
+    furniture = furnish(image, await asyncio.to_thread(site.find))
+    return Prepared(request, config, info, who, gpu, image, planned, furniture, began)
 
 
 async def start(prepared: Prepared, engine: Engine, report: Report, *, shape: Shape | None = None) -> Kernel:
@@ -200,6 +210,7 @@ async def start(prepared: Prepared, engine: Engine, report: Report, *, shape: Sh
         grant = await gpus.grant(prepared.gpu, config, engine, prepared.info, run, who.host_uid, report)
         connection = request.connection or Connection(str(run.io))
         await asyncio.to_thread(run.prepare, connection, bootfile.archive(), who.host_uid, who.host_gid)
+        await asyncio.to_thread(additions.prepare, prepared.additions(run), who.host_uid, who.host_gid)
         body = prepared.body(run, gpu=grant.request)
         if shape is not None:
             body = await asyncio.to_thread(shape, body, run)
@@ -208,7 +219,9 @@ async def start(prepared: Prepared, engine: Engine, report: Report, *, shape: Sh
             # A task of its own: cancelled in the middle, the engine still makes the container, and it must go.
             creating = asyncio.ensure_future(engine.create(body, f"tfgpu-{run.path.name}"))
             made = await asyncio.shield(creating)
-            await engine.put_archive(made, "/", identity.archive(who, prepared.image.passwd, prepared.image.group))
+            image = prepared.image
+            files = identity.archive(who, image.passwd, image.group, prepared.furniture.files)
+            await engine.put_archive(made, "/", files)
             end = engine.watch(made)
             report(Step("starting", "Starting the kernel"))
             await engine.start(made)

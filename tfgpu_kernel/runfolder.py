@@ -25,7 +25,7 @@ from typing import Final, Literal
 from jupyter_core.paths import jupyter_runtime_dir
 from platformdirs import user_cache_path
 
-from . import lease
+from . import additions, lease
 from .boot import keep
 from .connection import CONNECTION_FILE, Connection, fits
 from .errors import NoSpace, TfgpuError
@@ -198,6 +198,7 @@ class RunFolder:
     def remove(self) -> None:
         """Remove the folder and all that is in it; the GPUs that its kernel held are free then."""
         lease.forget(self.path)
+        additions.forget(self.path.name)
         shutil.rmtree(self.path, ignore_errors=True)
 
 

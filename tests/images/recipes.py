@@ -81,6 +81,12 @@ RECIPES = {
     "base": Recipe("", changes=('CMD ["bash"]',)),
     # The smallest image a kernel runs in at once: lifecycle tests use it.
     "slim": Recipe("base", "pip install --break-system-packages ipykernel"),
+    # A virtual environment, as many images have it, with a package that cells must not change.
+    "venv": Recipe(
+        "base",
+        "python3 -m venv /opt/venv && /opt/venv/bin/pip install ipykernel 'numpy==1.26.*'",
+        ("ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",),
+    ),
     # TensorFlow as pip installs it today into a system Python, without ipykernel.
     "tf:py311": Recipe("base", "pip install --break-system-packages 'tensorflow-cpu==2.21.*'"),
     # tensorflow/tensorflow:latest-gpu-py3 as it was frozen in 2020, less CUDA.

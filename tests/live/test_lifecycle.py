@@ -60,8 +60,10 @@ async def test_container_is_closed(kernels: Path, workspace: Path, monkeypatch: 
     assert host["PidsLimit"] == 4096
     assert host["ShmSize"] == 2 * 2**30
     assert not host["Privileged"]
-    targets = {mount["Destination"] for mount in record["Mounts"]}
-    assert targets == {str(workspace), "/tfgpu/run", "/tfgpu/cache"}
+    mounts = {mount["Destination"]: mount["RW"] for mount in record["Mounts"]}
+    ours = {str(workspace), "/tfgpu/run", "/tfgpu/cache", "/tfgpu/packages"}
+    assert {target for target, writable in mounts.items() if writable} == ours
+    assert all(target.startswith("/tfgpu/site/") for target in set(mounts) - ours), "pip's sites are lent read-only"
     for word in ("CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):
         assert word in status
     assert "sings" not in inside

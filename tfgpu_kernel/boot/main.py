@@ -4,14 +4,15 @@ import os
 import resource
 import runpy
 import sys
+from typing import Any, Callable
 
-from . import keep, repeatable, seen  # noqa: F401 # loaded now: later no import finds this archive
+from . import here, hints, keep, repeatable, seen  # noqa: F401 # loaded now: later no import finds this archive
 from .codes import NO_FOLDER, NO_IPYKERNEL, NO_RUN_FOLDER
 
 OPEN_FILES = 65536  # Docker 29 starts with 1024, too few for tf.data; the hard limit is the engine's
 
 
-def main(connection_file):  # type: ignore[no-untyped-def] # Python 3.6 runs this, mypy reads it
+def main(connection_file: str) -> int:
     """Become the kernel; the process looks as if ipykernel had been started by its own name."""
     if not os.path.isfile(connection_file):
         sys.stderr.write("tfgpu: no connection file at %s\n" % connection_file)
@@ -31,8 +32,24 @@ def main(connection_file):  # type: ignore[no-untyped-def] # Python 3.6 runs thi
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     keep.install(os.path.dirname(connection_file))
+    here.begin()
+    _with_shell(hints.install)
     # The archive that this came from is no place for a notebook's imports; ipykernel_launcher sets the rest.
     sys.path[0] = ""
     sys.argv = ["ipykernel_launcher", "-f", connection_file]
     runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
     return 0
+
+
+def _with_shell(furnish: Callable[[Any], None]) -> None:
+    """Call something with the kernel's shell as soon as there is one."""
+    from ipykernel.kernelapp import IPKernelApp
+
+    original = IPKernelApp.init_shell
+
+    def init_shell(app: Any) -> None:
+        original(app)
+        if app.shell is not None:
+            furnish(app.shell)
+
+    IPKernelApp.init_shell = init_shell  # type: ignore[method-assign]

@@ -196,7 +196,7 @@ def _ready(reference: str, base: ImageRecord, record: ImageRecord, facts: Facts)
 
 
 def _kept(record: ImageRecord) -> Path:
-    return user_cache_path("tfgpu") / "images" / f"{identity(record)}.json"
+    return user_cache_path("tfgpu-images") / "facts" / f"{identity(record)}.json"
 
 
 def _keep(file: Path, text: str) -> None:

@@ -84,7 +84,7 @@ def _begin(key: str, work: Callable[[Report], Awaitable[T]], works: _Works) -> _
 @contextlib.asynccontextmanager
 async def _alone(key: str, report: Report) -> AsyncIterator[None]:
     """Hold the lock of a piece of work against this user's other processes."""
-    folder = user_cache_path("tfgpu") / "locks"
+    folder = user_cache_path("tfgpu-images") / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
