@@ -23,7 +23,7 @@ from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.session import Session
 
-from . import handover, obituaries, runfolder
+from . import handover, obituaries, runfolder, sweep
 from .deaths import explain
 from .engine import find
 from .engine.base import ContainerRecord, Engine
@@ -147,7 +147,7 @@ def take(multi: Any, engine: Engine, one: Left, log: Log) -> Adopted | None:
         return None
     if not one.run.take_over(_ownerless):
         return None
-    (one.run.path / "orphaned").unlink(missing_ok=True)
+    sweep.claim(one.run)
     provisioner = manager.provisioner
     assert isinstance(provisioner, TfgpuProvisioner)
     manager.load_connection_info(provisioner.resume(one.handover, one.run, engine))

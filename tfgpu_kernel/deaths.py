@@ -16,6 +16,7 @@ _SIGNALLED: Final = 128
 _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
 _PYTHON_NO_SCRIPT: Final = 2
+_DISK_FULL: Final = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
 
 
 def explain(end: Exit, log: str, *, image: str, memory: int | None, gpus: bool = False) -> TfgpuError:
@@ -59,6 +60,11 @@ def explain(end: Exit, log: str, *, image: str, memory: int | None, gpus: bool =
 def _story(end: Exit, memory: int | None, log: str) -> tuple[str, str]:
     """Return what happened and what to do, for a kernel that had begun to run."""
     limit = f" at {_size(memory)} (limit {_size(memory)})" if memory else ""
+    if end.unseen and end.code != 0 and not end.oom_killed:
+        return (
+            "The Docker engine was restarted, and all its containers ended with it; this kernel, too.",
+            'restart the kernel. With "live-restore": true in /etc/docker/daemon.json kernels outlive their engine.',
+        )
     if end.error:
         return f"The kernel ended: {end.error}.", "restart the kernel."
     # The engine's flag is set when only a child was killed, too; then the kernel's own code isn't 137.
@@ -71,6 +77,16 @@ def _story(end: Exit, memory: int | None, log: str) -> tuple[str, str]:
         return (
             f"The kernel ended because TensorFlow aborted: {words}",
             "restart the kernel; read the lines before it, below, for what led to it.",
+        )
+    if _DISK_FULL.search(log):
+        return (
+            f"The kernel ended with exit code {end.code}, since a disk was full.",
+            "make room: df -h shows which disk; jupyter tfgpu prune removes what no kernel uses.",
+        )
+    if end.oom_killed:
+        return (
+            f"The kernel ended with exit code {end.code}, after a process that it started ran out of memory{limit}.",
+            "start fewer processes (workers of a data loader), or give the kernel more (memory).",
         )
     if end.code > _SIGNALLED:
         name = _signal_name(end.code - _SIGNALLED)

@@ -35,7 +35,7 @@ async def first_answer(connection: Connection, end: Future[Exit], seconds: float
     :raises Ended: when the container ends first.
     :raises TimeoutError: when ``seconds`` are over first.
     """
-    asking = asyncio.ensure_future(_ask(connection))
+    asking = asyncio.ensure_future(ask(connection))
     ended = asyncio.ensure_future(outcome(end))
     try:
         done, _ = await asyncio.wait(
@@ -52,7 +52,8 @@ async def first_answer(connection: Connection, end: Future[Exit], seconds: float
         await asyncio.gather(asking, ended, return_exceptions=True)
 
 
-async def _ask(connection: Connection) -> dict[str, Any]:
+async def ask(connection: Connection) -> dict[str, Any]:
+    """Ask until the kernel answers, and return the answer's content."""
     info = connection.host_info()
     session = Session(key=info["key"], signature_scheme=info["signature_scheme"], username="tfgpu")
     context = zmq.asyncio.Context()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from . import lease, runfolder
+from . import handover, lease, ready, runfolder
 from .engine.base import ContainerRecord, Engine
 from .errors import TfgpuError
 from .labels import KIND, KIND_KERNEL, UID, KernelLabels
@@ -24,6 +24,12 @@ from .runfolder import KernelState, RunFolder
 
 GRACE_SECONDS: Final = 24 * 3600.0
 """How long a running kernel outlives its server before an automatic sweep takes it."""
+IDLE_GRACE_SECONDS: Final = 3600.0
+"""The same for one that has been found idle since."""
+_ANSWER_SECONDS: Final = 2.0
+"""An idle kernel answers in milliseconds, on a loaded machine in some hundred; a busy one not before its cell ends."""
+_ORPHANED: Final = "orphaned"
+_IDLE: Final = "idle"
 
 _swept: set[str] = set()
 
@@ -61,7 +67,7 @@ async def sweep(engine: Engine, *, grace: float) -> Sequence[Orphan]:
     """
     removed = []
     for orphan in await orphans(engine):
-        if orphan.state is None or orphan.container.state != "running" or _overdue(orphan, grace):
+        if orphan.state is None or orphan.container.state != "running" or await _overdue(orphan, grace):
             await engine.remove(orphan.container.id)
             await asyncio.to_thread(orphan.run.remove)
             removed.append(orphan)
@@ -93,16 +99,54 @@ async def once(engine: Engine, log: logging.Logger | logging.LoggerAdapter[Any])
         log.info("Removed the container %s of a server that is gone", orphan.container.name)
 
 
-def _overdue(orphan: Orphan, grace: float) -> bool:
-    """Whether an orphan's grace is over; the first sweep that sees one starts its clock."""
-    if grace <= 0:
+async def _overdue(orphan: Orphan, grace: float) -> bool:
+    """Whether an orphan's grace is over; the first sweep that sees one starts its clock.
+
+    An idle one has less; that clock starts when a sweep finds it idle, and stops when one finds it busy.
+    """
+    if grace <= 0 or _older(orphan.run, _ORPHANED, grace):
         return True
-    seen = orphan.run.path / "orphaned"
+    left = await asyncio.to_thread(handover.read, orphan.run)
+    if left is None:
+        return False
     try:
-        return time.time() - seen.stat().st_mtime > grace
+        await asyncio.wait_for(ready.ask(left.connection), _ANSWER_SECONDS)
+    except (TimeoutError, asyncio.TimeoutError):
+        (orphan.run.path / _IDLE).unlink(missing_ok=True)
+        return False
+    return _older(orphan.run, _IDLE, min(grace, IDLE_GRACE_SECONDS))
+
+
+def _older(run: RunFolder, mark: str, seconds: float) -> bool:
+    """Whether a mark in the run folder is older than this; makes it where it isn't there."""
+    seen = run.path / mark
+    try:
+        return time.time() - seen.stat().st_mtime > seconds
     except FileNotFoundError:
         try:
             seen.touch()
         except OSError:
             return True  # no run folder, no sockets: nobody can reach that kernel again
         return False
+
+
+def orphaned_since(run: RunFolder) -> float | None:
+    """Return when a sweep first found the owner gone, in seconds since the epoch; None where none did."""
+    try:
+        return (run.path / _ORPHANED).stat().st_mtime
+    except OSError:
+        return None
+
+
+def claim(run: RunFolder) -> None:
+    """Stop an orphan's clocks: it has an owner again."""
+    for mark in (_ORPHANED, _IDLE):
+        (run.path / mark).unlink(missing_ok=True)
+
+
+async def regularly(engine: Engine, log: logging.Logger | logging.LoggerAdapter[Any], every: float = 600.0) -> None:
+    """Sweep again and again, until cancelled."""
+    while True:
+        await asyncio.sleep(every)
+        _swept.discard(engine.address)
+        await once(engine, log)

@@ -90,6 +90,8 @@ class Exit:
     code: int
     oom_killed: bool = False
     error: str = ""
+    unseen: bool = False
+    """It ended while the engine was not there to tell: the engine was restarted, or hung."""
 
 
 @dataclass(frozen=True)

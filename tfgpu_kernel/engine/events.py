@@ -12,6 +12,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Final
 
 import docker
@@ -82,15 +83,20 @@ class Watcher:
 
     def _run(self) -> None:
         me = threading.current_thread()
+        broken = False
         while self._thread is me:
             with contextlib.suppress(DockerException, requests.RequestException, OSError, ValueError):
                 with self._new_client() as client:
-                    self._follow(client, me)
+                    self._follow(client, me, broken)
+            broken = True
             if self._thread is me:
                 self._idle.wait(RETRY_SECONDS)
 
-    def _follow(self, client: docker.APIClient, me: threading.Thread) -> None:
-        """Subscribe, then look at what ended before the subscription, then pass deaths on."""
+    def _follow(self, client: docker.APIClient, me: threading.Thread, broken: bool) -> None:
+        """Subscribe, then look at what ended before the subscription, then pass deaths on.
+
+        :param broken: a former subscription broke, so what ended meanwhile did so while the engine was away.
+        """
         stream = client.events(
             decode=True, filters={"type": "container", "event": ["die", "destroy"]}
         )
@@ -101,13 +107,13 @@ class Watcher:
             self._stream = stream
             watched = list(self._watched)
         for container in watched:
-            self._ask(client, container)
+            self._ask(client, container, unseen=broken)
         for event in stream:
             container = event.get("id") or event.get("Actor", {}).get("ID", "")
             if container in self._watched:
                 self._ask(client, container)
 
-    def _ask(self, client: docker.APIClient, container: str) -> None:
+    def _ask(self, client: docker.APIClient, container: str, *, unseen: bool = False) -> None:
         """Find out whether a watched container has ended, and how."""
         try:
             status = self._exit_status(client, container)
@@ -118,7 +124,7 @@ class Watcher:
         with self._lock:
             future = self._watched.get(container)
         if future is not None and not future.done():
-            future.set_result(status)
+            future.set_result(replace(status, unseen=unseen))
 
 
 async def outcome(watched: Future[Exit]) -> Exit:

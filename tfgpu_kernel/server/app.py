@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,19 +14,22 @@ from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
 from traitlets import Bool
 
-from .. import adopt, launches
+from .. import adopt, launches, sweep
 from ..engine import find
+from ..errors import EngineNotFound
 from ..launches import Launch
 from . import gpu_handlers, replay, sessions
 from .feed import Feed
-from .handlers import ROUTES
+from .handlers import ROUTES, EngineHandler
 from .joined import Joined
+from .pulse import Pulse
 from .roster import Roster
 from .sampler import Sampler
 
 PROVISIONER: Final = "tfgpu-docker-provisioner"
 """The provisioner's name among the entry points, and in kernel.json."""
 _SCHEMAS: Final = Path(__file__).parent / "events"
+_ENGINE_EVENT: Final = "urn:tfgpu-kernel:engine:v1"
 _GPUS_EVENT: Final = "urn:tfgpu-kernel:gpus:v1"
 
 
@@ -63,6 +67,8 @@ class TfgpuApp(ExtensionApp):
             loop.call_soon_threadsafe(self._sampler.wake)
 
         self._stop_waking = launches.listen(launched)
+        self._pulse = Pulse(self._engine_address(), self.log, lambda: emit(_ENGINE_EVENT, {}))
+        self._sweeping: asyncio.Task[None] | None = None
         replay.use(self.settings)
         joined = Joined(self.serverapp.session_manager, self._is_ours)
         self.serverapp.session_manager.create_session = joined
@@ -84,11 +90,21 @@ class TfgpuApp(ExtensionApp):
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Go on where the loop runs."""
+        self._pulse.start()
         await sessions.complete(serverapp.session_manager, self._adopted, serverapp.root_dir)
+        with contextlib.suppress(EngineNotFound):
+            self._sweeping = asyncio.get_running_loop().create_task(sweep.regularly(find.engine(), self.log))
+
+    def _engine_address(self) -> str:
+        try:
+            return find.find(os.environ)
+        except EngineNotFound:
+            return ""
 
     def initialize_handlers(self) -> None:
         """Serve the calls."""
         self.handlers.extend((path, handler, {"feed": self._feed}) for path, handler in ROUTES)
+        self.handlers.append((r"/tfgpu/engine", EngineHandler, {"pulse": self._pulse}))
         owned = {"sampler": self._sampler, "roster": self._roster}
         self.handlers.extend((path, handler, owned) for path, handler in gpu_handlers.ROUTES)
 
@@ -111,6 +127,9 @@ class TfgpuApp(ExtensionApp):
         self._stop_waking()
         self._feed.close()
         await self._sampler.close()
+        await self._pulse.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         adopt.let_go(self.serverapp.kernel_manager, self.log)
         if self._lock is not None:
             os.close(self._lock)

@@ -12,6 +12,7 @@ from tornado import web
 from .. import launches
 from . import replay
 from .feed import Feed
+from .pulse import Pulse
 
 _KERNEL: Final = r"(?P<kernel_id>[\w-]+)"
 
@@ -69,6 +70,22 @@ class KeptHandler(TfgpuHandler):
         """Answer ``{"requests": [{"cell_id", "msg_id", "messages": [{"id", "type", "content"}]}]}``, once."""
         key = self.kernel_manager.get_kernel(kernel_id).session.key
         self.finish({"requests": replay.take(kernel_id, key)})
+
+
+class EngineHandler(APIHandler):
+    """``GET /tfgpu/engine``: whether the Docker engine answers."""
+
+    auth_resource = "tfgpu"
+
+    def initialize(self, pulse: Pulse) -> None:
+        """Take the pulse that the app owns."""
+        self.pulse = pulse
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answer ``{"answering", "since", "text"}``."""
+        self.finish(asdict(self.pulse.state))
 
 
 ROUTES: Final = (
