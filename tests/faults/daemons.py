@@ -1,0 +1,96 @@
+"""Engines of the tests' own that can be killed, stopped and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.doubles.engine import Daemon, running
+
+SECONDS = 30
+
+
+@dataclass
+class Faulty:
+    """An engine, and what can be done to it."""
+
+    daemon: Daemon
+    command: list[str] = field(default_factory=list)
+    again: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process."""
+        return int((self.daemon.folder / "pid").read_text())
+
+    def kill(self) -> None:
+        """End the daemon as a crash would; its containerd ends with it, its containers stay."""
+        pid = self.pid
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+        self.command = ["unshare", "--net", *(word.decode() for word in words)]
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + SECONDS
+        while self.daemon.answers() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def start(self) -> None:
+        """Start the daemon again."""
+        (self.daemon.folder / "pid").unlink(missing_ok=True)
+        with (self.daemon.folder / "log").open("ab") as log:
+            self.again = subprocess.Popen(self.command, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + SECONDS
+        while not self.daemon.answers():
+            assert time.monotonic() < deadline, (self.daemon.folder / "log").read_text()[-3000:]
+            time.sleep(0.05)
+
+    @contextlib.contextmanager
+    def hung(self) -> Iterator[None]:
+        """Have the daemon take connections and answer nothing, for a block."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
+    def end(self) -> None:
+        """End a daemon that was started again, and what it left."""
+        if not self.command:
+            return
+        if self.again is None or self.again.poll() is not None:
+            self.start()
+        assert self.again is not None
+        containers = self.daemon.docker("ps", "--all", "--quiet").stdout.split()
+        if containers:
+            self.daemon.docker("rm", "--force", *containers)
+        containerd = self._containerd()
+        self.again.send_signal(signal.SIGTERM)
+        try:
+            self.again.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            self.again.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(containerd, signal.SIGKILL)
+
+    def _containerd(self) -> int:
+        return int((self.daemon.folder / "exec/containerd/containerd.pid").read_text())
+
+
+@contextlib.contextmanager
+def faulty(*options: str, suite: str = "", image: str = "") -> Iterator[Faulty]:
+    """Start an engine with an image of the machine's engine in it."""
+    with running({}, *options, suite=suite) as daemon:
+        if image:
+            saved = subprocess.run(["docker", "save", image], check=True, capture_output=True).stdout
+            loaded = daemon.docker("load", stdin=saved)
+            assert loaded.returncode == 0, loaded.stdout
+        engine = Faulty(daemon)
+        try:
+            yield engine
+        finally:
+            engine.end()

@@ -1,0 +1,109 @@
+"""Trouble with the engine is not a kernel's death; where it is, one message says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.live.conftest import install
+from tests.live.driving import Driven, kernel
+from tfgpu_kernel import obituaries
+from tfgpu_kernel.engine import find
+from tfgpu_kernel.server.pulse import answers
+
+from .daemons import Faulty, faulty
+
+
+@asynccontextmanager
+async def kernel_on(
+    engine: Faulty, kernels: Path, workspace: Path, slim: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Driven]:
+    """Start a kernel on an engine of the test's own."""
+    monkeypatch.setenv("DOCKER_HOST", engine.daemon.host)
+    install(kernels.parents[1], "alone", "--image", slim, "--gpus", "none", "--network", "none")
+    try:
+        async with kernel(workspace, "alone") as driven:
+            yield driven
+    finally:
+        shared = find.engine()
+        await shared.close()
+        find.forget(shared)
+        monkeypatch.undo()
+
+
+async def round_trips(driven: Driven, seconds: float) -> tuple[int, float]:
+    """Run cells for a time; return how many gave the right answer (each must), and the loop's lag (p99)."""
+    lags: list[float] = []
+
+    async def measure() -> None:
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.005)
+            lags.append(time.monotonic() - began - 0.005)
+
+    task = asyncio.create_task(measure())
+    done, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert await driven.run(f"print({done})") == f"{done}\n"
+        assert await driven.manager.is_alive()
+        done += 1
+    task.cancel()
+    return done, sorted(lags)[int(len(lags) * 0.99)]
+
+
+@pytest.mark.nightly
+async def test_a_killed_daemon_with_live_restore(
+    kernels: Path, workspace: Path, slim: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dockerd is killed and comes back, live-restore on: no round trip fails, and the kernel can be interrupted."""
+    with faulty("--live-restore", image=slim) as engine:
+        async with kernel_on(engine, kernels, workspace, slim, monkeypatch) as driven:
+            engine.kill()
+            done, lag = await round_trips(driven, 4)
+            engine.start()
+            again, _ = await round_trips(driven, 3)
+            cell = asyncio.ensure_future(driven.run("import time; time.sleep(60)"))
+            await asyncio.sleep(0.5)
+            await driven.manager.interrupt_kernel()
+            assert await cell == "KeyboardInterrupt"
+            assert done > 4 and again > 4
+            print(f"{done} + {again} round trips, 0 failed; loop lag p99 {lag * 1000:.1f} ms")
+
+
+@pytest.mark.nightly
+async def test_a_killed_daemon_without_live_restore(
+    kernels: Path, workspace: Path, slim: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without live-restore the daemon ends its containers when it comes back: one message says so, and the remedy."""
+    with faulty(image=slim) as engine:
+        async with kernel_on(engine, kernels, workspace, slim, monkeypatch) as driven:
+            engine.kill()
+            await round_trips(driven, 2)
+            engine.start()
+            began = time.monotonic()
+            while await driven.manager.is_alive():
+                assert time.monotonic() - began < 20
+                await asyncio.sleep(0.1)
+            told = obituaries.recent()[-1]
+            print(f"told after {time.monotonic() - began:.1f} s: {told.account.message}")
+            assert "engine was restarted" in told.account.message
+            assert "live-restore" in told.account.remedy
+            assert [one for one in obituaries.recent() if one.kernel_id == told.kernel_id] == [told]
+
+
+async def test_a_hung_daemon(kernels: Path, workspace: Path, slim: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dockerd hangs: unknown counts as alive, cells run, the loop isn't held up, and the status says so."""
+    with faulty(image=slim) as engine:
+        async with kernel_on(engine, kernels, workspace, slim, monkeypatch) as driven:
+            with engine.hung():
+                assert not await answers(engine.daemon.host, 1)
+                done, lag = await round_trips(driven, 4)
+            assert await answers(engine.daemon.host, 3)
+            print(f"{done} round trips, 0 failed; loop lag p99 {lag * 1000:.1f} ms")
+            assert done > 4
+            assert lag < 0.05
