@@ -97,6 +97,9 @@ class KernelConfig:
     launch_timeout: float = 60.0
     on_server_stop: OnServerStop = "shutdown"
     locked: LockedImage | None = None
+    preload: tuple[str, ...] = ("tensorflow", "matplotlib.pyplot")
+    pool_size: int = 1
+    pool_memory: int = 4 * 2**30
 
     def fingerprint(self) -> str:
         """Return a short hash that differs where any setting differs."""
@@ -134,6 +137,9 @@ def parse(settings: Mapping[str, Any]) -> KernelConfig:
         pull_timeout=seconds("pull_timeout", settings["pull_timeout"]),
         launch_timeout=seconds("launch_timeout", settings["launch_timeout"]),
         on_server_stop=choice("on_server_stop", settings["on_server_stop"], OnServerStop),
+        preload=tuple(module(name) for name in settings["preload"]),
+        pool_size=at_least("pool_size", settings["pool_size"], 0),
+        pool_memory=size("pool_memory", settings["pool_memory"], least=MIN_MEMORY) or KernelConfig.pool_memory,
     )
 
 
@@ -187,6 +193,13 @@ def system_package(text: str) -> str:
     if not _SYSTEM_PACKAGE.fullmatch(text):
         raise _bad("system_packages", text, "names of Debian's or Ubuntu's packages, such as git or graphviz")
     return text
+
+
+def module(name: str) -> str:
+    """Check the name of a module, such as ``matplotlib.pyplot``."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise _bad("preload", name, "names of modules, such as tensorflow or matplotlib.pyplot")
+    return name
 
 
 def mount(entry: object) -> MountRequest:

@@ -194,10 +194,18 @@ async def prepare(request: Request, config: KernelConfig, engine: Engine, report
     return Prepared(request, config, info, who, gpu, image, planned, furniture, began)
 
 
-async def start(prepared: Prepared, engine: Engine, report: Report, *, shape: Shape | None = None) -> Kernel:
+async def start(
+    prepared: Prepared,
+    engine: Engine,
+    report: Report,
+    *,
+    shape: Shape | None = None,
+    granted: Grant | None = None,
+) -> Kernel:
     """Lease the GPUs, make the container and wait until its kernel answers.
 
     :param shape: for a kernel that nobody waits for yet; what is started then belongs to no notebook.
+    :param granted: what it sees of the GPUs without a lease: it uses none before it is somebody's.
     :raises TfgpuError: whatever goes wrong; nothing is left behind.
     """
     request, config, who = prepared.request, prepared.config, prepared.identity
@@ -207,7 +215,7 @@ async def start(prepared: Prepared, engine: Engine, report: Report, *, shape: Sh
     creating: asyncio.Task[str] | None = None
     try:
         # The run folder holds the lease, which ends with it.
-        grant = await gpus.grant(prepared.gpu, config, engine, prepared.info, run, who.host_uid, report)
+        grant = granted or await gpus.grant(prepared.gpu, config, engine, prepared.info, run, who.host_uid, report)
         connection = request.connection or Connection(str(run.io))
         await asyncio.to_thread(run.prepare, connection, bootfile.archive(), who.host_uid, who.host_gid)
         await asyncio.to_thread(additions.prepare, prepared.additions(run), who.host_uid, who.host_gid)

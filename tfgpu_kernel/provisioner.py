@@ -18,7 +18,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Bool, Dict, Float, Int, List, Unicode, Union
 
-from . import launches, lease, obituaries, sweep
+from . import launches, lease, obituaries, pool, sweep
 from .config import AUTO, KernelConfig, parse
 from .deaths import explain
 from .engine import find
@@ -26,7 +26,7 @@ from .engine.base import Engine, Exit
 from .engine.events import outcome
 from .errors import ContainerGone, TfgpuError
 from .handover import Handover, root_of
-from .launch import LOG_LINES, Kernel, Request, launch
+from .launch import LOG_LINES, Kernel, Request, prepare, start
 from .launches import Launch
 from .lock.start import locked
 from .progress import Step
@@ -208,6 +208,27 @@ class TfgpuProvisioner(KernelProvisionerBase):
         help='What becomes of the kernel when the server is stopped in good order: "shutdown" (default, as with '
         'every kernel) or "detach": it goes on, and the next server with the same root folder takes it up. A '
         "kernel whose server crashed goes on in either case.",
+    )
+    pool_size = Int(
+        KernelConfig.pool_size,
+        config=True,
+        help="How many finished kernels of this kind a server keeps ready, from the first use on; 1 by default, "
+        "0 for none. Programs that run one notebook and end (nbclient, papermill) keep none, but take one of a "
+        "server's.",
+    )
+    pool_memory = Union(
+        [Unicode(), Int()],
+        default_value="4g",
+        config=True,
+        help="Main memory that a server's ready kernels may take together; 4g by default. One with TensorFlow takes "
+        "about 500m.",
+    )
+    preload = List(
+        Unicode(),
+        default_value=list(KernelConfig.preload),
+        config=True,
+        help="Modules that a ready kernel has imported ahead, where the image has them. They don't show until a cell "
+        "imports them.",
     )
 
     def __init__(self, **kwargs: Any) -> None:
@@ -415,7 +436,13 @@ class TfgpuProvisioner(KernelProvisionerBase):
             tell("Kernel %s: %s", self.kernel_id, step.text)
             launches.advance(entry, step)
 
-        return await launch(request, config, self._engine, report)
+        prepared = await prepare(request, config, self._engine, report)
+        wanted = await asyncio.to_thread(pool.wish, prepared, self._engine)
+        kernel = await pool.take(prepared, wanted, self._engine, report)
+        if kernel is None:
+            kernel = await start(prepared, self._engine, report)
+        pool.note(prepared, wanted, self._engine)
+        return kernel
 
     def settings(self) -> KernelConfig:
         """Return the traits as one frozen record.

@@ -195,11 +195,38 @@ class RunFolder:
             os.close(folder)
         return True
 
+    def replace(self, old: RunFolder) -> RunFolder:
+        """Put this folder in the place of another, whose kernel has ended, and return it as it is called then.
+
+        The sockets then have the old one's paths, on which clients wait. What else the server kept in the old
+        folder stays. This folder's own name, which its container's label bears, leads to it.
+        """
+        aside = old.path.with_name(f"{old.path.name}.old")
+        try:
+            old.path.rename(aside)
+            self.path.rename(old.path)
+            self.path.symlink_to(old.path.name)
+            for entry in aside.iterdir():
+                if not (old.path / entry.name).exists():
+                    entry.rename(old.path / entry.name)
+        except OSError as error:
+            raise _disk(error, self.path) from error
+        shutil.rmtree(aside, ignore_errors=True)
+        return old
+
     def remove(self) -> None:
-        """Remove the folder and all that is in it; the GPUs that its kernel held are free then."""
+        """Remove the folder and all that is in it, and the names that lead to it; its GPUs are free then."""
         lease.forget(self.path)
         additions.forget(self.path.name)
-        shutil.rmtree(self.path, ignore_errors=True)
+        real = self.path.resolve()
+        shutil.rmtree(real, ignore_errors=True)
+        try:
+            names = [entry for entry in real.parent.iterdir() if entry.is_symlink()]
+        except OSError:
+            return
+        for name in names:
+            if name.resolve() == real:
+                name.unlink(missing_ok=True)
 
 
 def roots() -> tuple[Path, ...]:
@@ -215,7 +242,9 @@ def existing() -> Iterator[RunFolder]:
     """Yield the run folders of this user."""
     for root in roots():
         if root.is_dir():
-            yield from (RunFolder(path) for path in sorted(root.iterdir()) if path.is_dir())
+            # A name that leads to another folder is none of its own, see RunFolder.replace.
+            folders = (path for path in sorted(root.iterdir()) if path.is_dir() and not path.is_symlink())
+            yield from map(RunFolder, folders)
 
 
 def cache_folder(uid: int | None = None) -> Path:

@@ -79,9 +79,11 @@ async def sweep(engine: Engine, *, grace: float) -> Sequence[Orphan]:
 async def remove_stale_folders(engine: Engine) -> None:
     """Remove run folders that no container refers to and no living process made."""
     found = await engine.list({KIND: KIND_KERNEL, UID: str(os.geteuid())})
-    used = {labels.run for record in found if (labels := KernelLabels.from_docker(record.labels))}
+    used = {
+        os.path.realpath(labels.run) for record in found if (labels := KernelLabels.from_docker(record.labels))
+    }
     for folder in await asyncio.to_thread(lambda: list(runfolder.existing())):
-        if str(folder.path) not in used and not folder.owner_alive():
+        if os.path.realpath(folder.path) not in used and not folder.owner_alive():
             await asyncio.to_thread(folder.remove)
 
 

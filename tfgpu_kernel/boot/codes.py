@@ -3,3 +3,5 @@
 NO_RUN_FOLDER = 81  # the connection file is not where the server put it
 NO_IPYKERNEL = 82  # this Python has no ipykernel
 NO_FOLDER = 83  # the run folder can't be written: no sockets can be made
+NOT_HELD = 84  # a kernel that waited to be claimed, and whose server is gone
+CLAIM_BROKEN = 85  # whoever claimed a kernel went away in the middle

@@ -31,6 +31,12 @@ def begin() -> None:
     _extend()
 
 
+def follow_up() -> None:
+    """Find what appeared in the folder since :func:`begin`: a kernel that waited is given a notebook's."""
+    if os.path.isdir(FOLDER):
+        _extend()
+
+
 def follow() -> None:
     """Do in a child of the kernel what makes pip install for the notebook, and Python find it."""
     if os.environ.get(PREFIX) != sys.prefix:

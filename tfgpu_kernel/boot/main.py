@@ -6,7 +6,8 @@ import runpy
 import sys
 from typing import Any, Callable
 
-from . import here, hints, keep, repeatable, seen  # noqa: F401 # loaded now: later no import finds this archive
+# Loaded now: later no import finds this archive.
+from . import here, hints, keep, repeatable, seen, warm  # noqa: F401
 from .codes import NO_FOLDER, NO_IPYKERNEL, NO_RUN_FOLDER
 
 OPEN_FILES = 65536  # Docker 29 starts with 1024, too few for tf.data; the hard limit is the engine's
@@ -34,6 +35,7 @@ def main(connection_file: str) -> int:
     keep.install(os.path.dirname(connection_file))
     here.begin()
     _with_shell(hints.install)
+    warm.arm(connection_file)
     # The archive that this came from is no place for a notebook's imports; ipykernel_launcher sets the rest.
     sys.path[0] = ""
     sys.argv = ["ipykernel_launcher", "-f", connection_file]

@@ -144,8 +144,16 @@ class DockerEngine:
         await self._call(lambda api: api.rename(container, name))
 
     async def update(self, container: str, **limits: Any) -> None:
-        """Change limits of a running container, in the words of Docker's update call."""
-        await self._call(lambda api: api.update_container(container, **limits))
+        """Change limits of a running container, in the words of Docker's ``POST /containers/{id}/update``."""
+
+        def change(api: docker.APIClient) -> None:
+            # docker-py's own update_container knows neither NanoCpus nor PidsLimit.
+            url = f"{api.base_url}/v{api.api_version}/containers/{container}/update"
+            response = api.post(url, json=limits)
+            if not response.ok:
+                raise APIError(response.text.strip(), response=response)
+
+        await self._call(change)
 
     async def inspect(self, container: str) -> dict[str, Any]:
         """Return all that the engine knows of a container, in Docker's form."""

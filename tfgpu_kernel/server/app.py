@@ -18,6 +18,7 @@ from .. import adopt, launches, sweep
 from ..engine import find
 from ..errors import EngineNotFound
 from ..launches import Launch
+from ..pool import Pool
 from . import gpu_handlers, replay, sessions
 from .feed import Feed
 from .handlers import ROUTES, EngineHandler
@@ -58,6 +59,8 @@ class TfgpuApp(ExtensionApp):
             if self.emit_events:
                 logger.emit(schema_id=schema_id, data=data)
 
+        self._pool = Pool()
+        self._pool.start()
         loop = asyncio.get_event_loop()
         self._feed = Feed(self.serverapp.root_dir, loop, emit)
         self._roster = Roster(self.serverapp.kernel_manager, self.serverapp.session_manager)
@@ -130,6 +133,7 @@ class TfgpuApp(ExtensionApp):
         await self._pulse.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
+        await self._pool.stop()
         adopt.let_go(self.serverapp.kernel_manager, self.log)
         if self._lock is not None:
             os.close(self._lock)

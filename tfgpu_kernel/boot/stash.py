@@ -1,0 +1,198 @@
+"""Modules that are imported already, but don't show until somebody imports them.
+
+A stash hides what came with a preloaded module: out of ``sys.modules``, with the warnings' filters and environment
+variables that it set and the lines that it printed. The first import of any of it brings all of that back at once,
+and is the moment at which a cold kernel would have imported it.
+"""
+
+import importlib
+import os
+import sys
+import sysconfig
+import tempfile
+import warnings
+from importlib.machinery import ModuleSpec
+from typing import Any, Callable, Dict, List, Optional, Sequence, cast
+
+
+class Unit:
+    """One preloaded module with all that came with it."""
+
+    def __init__(self, name: str) -> None:
+        """Begin with nothing."""
+        self.name = name
+        self.modules: Dict[str, Any] = {}
+        self.needs: List[Unit] = []  # units that must be there before this one
+        self.printed = ["", ""]  # on standard output and standard error
+        self.environ: Dict[str, str] = {}
+        self.filters: List[Any] = []
+        self.shown = False
+
+
+class Stash:
+    """Imports modules ahead, hides them, and is the finder that brings them back."""
+
+    def __init__(self, told: Callable[[Unit], None]) -> None:
+        """Take what is called with a unit when it comes back."""
+        self.units: List[Unit] = []
+        self._of: Dict[str, Unit] = {}
+        self._told = told
+        self._loading: Optional[Unit] = None
+
+    def preload(self, names: Sequence[str]) -> None:
+        """Import each module that is there, and hide it again."""
+        sys.meta_path.insert(0, cast(Any, self))
+        for name in names:
+            if name not in sys.modules and name not in self._of:
+                self._load(Unit(name))
+        if not self.units:
+            self.leave()
+
+    def leave(self) -> None:
+        """Be no finder any more."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(cast(Any, self))
+
+    def _load(self, unit: Unit) -> None:
+        self._loading = unit
+        modules, environ, filters = set(sys.modules), dict(os.environ), list(warnings.filters)
+        found = True
+        with _Capture() as capture:
+            try:
+                importlib.import_module(unit.name)
+            except ImportError as error:
+                if (getattr(error, "name", None) or "").partition(".")[0] != unit.name.partition(".")[0]:
+                    raise
+                found = False
+        self._loading = None
+        unit.printed = capture.printed
+        for other in self.units:  # what this one brought back is hidden again
+            if other.shown:
+                self._hide(other, other.modules)
+        if not found:
+            return
+        new = {name: module for name, module in sys.modules.items() if name not in modules and _foreign(name, module)}
+        unit.environ = {name: text for name, text in os.environ.items() if name not in environ}
+        for name in unit.environ:
+            del os.environ[name]
+        unit.filters = [entry for entry in warnings.filters if entry not in filters]
+        _filters(filters)
+        self.units.append(unit)
+        self._hide(unit, new)
+
+    def _hide(self, unit: Unit, modules: Dict[str, Any]) -> None:
+        unit.modules, unit.shown = dict(modules), False
+        for name in unit.modules:
+            self._of[name] = unit
+            sys.modules.pop(name, None)
+
+    def show(self, unit: Unit) -> None:
+        """Bring a unit back, after those that it needs."""
+        if unit.shown:
+            return
+        unit.shown = True
+        for other in unit.needs:
+            self.show(other)
+        for name, module in unit.modules.items():
+            self._of.pop(name, None)
+            sys.modules.setdefault(name, module)
+        if self._loading is not None:
+            if unit not in self._loading.needs:
+                self._loading.needs.append(unit)
+            return
+        for name, text in unit.environ.items():
+            os.environ.setdefault(name, text)
+        _filters(unit.filters + list(warnings.filters))
+        if all(other.shown for other in self.units):
+            self.leave()
+        self._told(unit)
+        sys.stdout.write(unit.printed[0])
+        sys.stderr.write(unit.printed[1])
+
+    # -- what the import system asks ------------------------------------------------------------------
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
+        """Answer for what is hidden; asking alone (importlib.util.find_spec) brings nothing back."""
+        unit = self._of.get(name)
+        if unit is None:
+            return None
+        original = getattr(unit.modules[name], "__spec__", None)
+        spec = ModuleSpec(name, cast(Any, _Loader(self, unit, original)), origin=getattr(original, "origin", None))
+        spec.submodule_search_locations = getattr(original, "submodule_search_locations", None)
+        spec.has_location = bool(getattr(original, "has_location", False))
+        spec.cached = getattr(original, "cached", None)
+        return spec
+
+    def invalidate_caches(self) -> None:
+        """Have nothing to forget."""
+
+
+class _Loader:
+    """Gives the module that is there, in place of the loader that it came from."""
+
+    def __init__(self, stash: Stash, unit: Unit, original: Any) -> None:
+        self._stash = stash
+        self._unit = unit
+        self._original = original
+
+    def create_module(self, spec: ModuleSpec) -> Any:
+        return self._unit.modules[spec.name]
+
+    def exec_module(self, module: Any) -> None:
+        module.__spec__ = self._original
+        self._stash.show(self._unit)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._original.loader if self._original else None, name)
+
+
+_STANDARD = tuple({os.path.join(sysconfig.get_paths()[key], "") for key in ("stdlib", "platstdlib")})
+
+
+def _foreign(name: str, module: Any) -> bool:
+    """Whether a module is not Python's own: those stay, since half the standard library hangs together."""
+    if module is None or module is sys.modules.get("__main__") or name.partition(".")[0] == __package__:
+        return False
+    file = getattr(module, "__file__", None) or ""
+    if not file:
+        names = getattr(sys, "stdlib_module_names", sys.builtin_module_names)
+        return name.partition(".")[0] not in names
+    return "-packages" in file or not file.startswith(_STANDARD)
+
+
+def _filters(filters: Sequence[Any]) -> None:
+    if list(warnings.filters) != filters:
+        cast(List[Any], warnings.filters)[:] = filters
+        changed = getattr(warnings, "_filters_mutated", None) or getattr(warnings, "_filters_mutated_lock_held", None)
+        if changed is not None:
+            changed()
+
+
+class _Capture:
+    """Take what Python and native code print, and keep it."""
+
+    def __enter__(self) -> "_Capture":
+        self.printed = ["", ""]
+        self._python = sys.stdout, sys.stderr
+        self._files: List[Any] = []
+        self._kept: List[int] = []
+        for number in (1, 2):
+            file = tempfile.TemporaryFile("w+b")
+            self._files.append(file)
+            self._kept.append(os.dup(number))
+            os.dup2(file.fileno(), number)
+        sys.stdout, sys.stderr = (open(os.dup(number), "w", buffering=1) for number in (1, 2))  # noqa: SIM115
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        sys.stdout.close()
+        sys.stderr.close()
+        sys.stdout, sys.stderr = self._python
+        for index, number in enumerate((1, 2)):
+            os.dup2(self._kept[index], number)
+            os.close(self._kept[index])
+            self._files[index].seek(0)
+            self.printed[index] = self._files[index].read().decode(errors="replace")
+            self._files[index].close()

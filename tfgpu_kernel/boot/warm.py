@@ -1,0 +1,255 @@
+"""Wait as a finished kernel, with modules imported ahead, until a notebook wants one.
+
+The server leaves an order beside the connection file; then the kernel, once it is complete, listens on one more
+socket. Whoever connects there first and claims it gets it; the others are refused. One line of JSON each way:
+
+1. The server that made it connects and *holds* it. When that connection ends unclaimed, so does the kernel: there are
+   no orphans. It is told what the kernel weighs.
+2. A claim says environment, folder and key. The kernel becomes what was claimed and answers ``yours``.
+3. The claimer takes the run folder over and says ``go``. When it is gone instead, the kernel ends: half a claim leaves
+   nothing behind.
+"""
+
+import json
+import os
+import random
+import selectors
+import socket
+import sys
+import threading
+import time
+from typing import Any, Callable, Dict, Optional, Sequence, cast
+
+from . import here, variables
+from .codes import CLAIM_BROKEN, NOT_HELD
+from .stash import Stash, Unit
+
+ORDER_FILE = "warm.json"
+SOCKET = "c"  # not longer than the kernel's own sockets' names: paths of sockets are short
+COLD_FILE = "cold"  # made when a cell set what needs a kernel without preloaded modules
+HELD_SECONDS = 60.0  # how long a kernel waits to be held
+CLAIM_SECONDS = 30.0
+# libzmq tries a lost connection again after 100 to 200 ms; what is published before reaches nobody.
+_RECONNECT_SECONDS = 0.21
+_RECONNECT_LIMIT = 3.0
+
+
+def arm(connection_file: str) -> None:
+    """Let the kernel wait when it is complete, if the server ordered one that waits."""
+    folder = os.path.dirname(connection_file)
+    try:
+        with open(os.path.join(folder, ORDER_FILE)) as file:
+            order = json.load(file)
+    except OSError:
+        return
+    from ipykernel.kernelapp import IPKernelApp
+
+    original = IPKernelApp.start
+    # Ours until the claim: versions of ipykernel that give it to the notebook do so when the kernel is made.
+    os.environ["JPY_SESSION_NAME"] = "none"
+
+    def start(app: Any) -> None:
+        IPKernelApp.start = original  # type: ignore[method-assign]
+        Waiting(app, folder).begin(order)
+        original(app)  # type: ignore[no-untyped-call]
+
+    IPKernelApp.start = start  # type: ignore[method-assign]
+
+
+class Waiting:
+    """A complete kernel that nobody has claimed."""
+
+    def __init__(self, app: Any, folder: str) -> None:
+        """Take ipykernel's application and the folder with the sockets."""
+        self._app = app
+        self._folder = folder
+        self._stash = Stash(self._shown)
+        self._preset: Dict[str, str] = {}
+        self._at_preload: Dict[str, str] = {}
+        self._putenv: Optional[Callable[[Any, Any], None]] = None
+
+    def begin(self, order: Dict[str, Any]) -> None:
+        """Import ahead, then wait in a thread; the main thread goes on to serve messages."""
+        state = random.getstate()
+        self._preset = order.get("preset", {})
+        os.environ.update(self._preset)
+        self._at_preload = dict(os.environ)
+        self._stash.preload(order.get("preload", ()))
+        for unit in self._stash.units:
+            self._at_preload.update(unit.environ)
+        for name in self._preset:
+            os.environ.pop(name, None)
+        random.setstate(state)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(os.path.join(self._folder, SOCKET))
+        listener.listen(16)
+        threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
+
+    def _serve(self, listener: socket.socket) -> None:
+        holder: Optional[socket.socket] = None
+        waits_until = time.monotonic() + HELD_SECONDS
+        with selectors.DefaultSelector() as selector:
+            selector.register(listener, selectors.EVENT_READ)
+            while True:
+                timeout = None if holder is not None else max(0, waits_until - time.monotonic())
+                ready = selector.select(timeout)
+                if not ready and holder is None:
+                    os._exit(NOT_HELD)
+                for key, _ in ready:
+                    if key.fileobj is listener:
+                        connection = listener.accept()[0]
+                        connection.settimeout(CLAIM_SECONDS)
+                        selector.register(connection, selectors.EVENT_READ)
+                        continue
+                    connection = cast(socket.socket, key.fileobj)
+                    try:
+                        request = receive(connection)
+                    except (OSError, ValueError):
+                        request = None
+                    if request is None:
+                        if connection is holder:
+                            os._exit(NOT_HELD)
+                        selector.unregister(connection)
+                        connection.close()
+                    elif "claim" in request:
+                        claim = request["claim"]
+                        os.unlink(os.path.join(self._folder, SOCKET))
+                        for other in list(selector.get_map().values()):
+                            if other.fileobj is not connection:
+                                cast(socket.socket, other.fileobj).close()
+                        self._app.io_loop.add_callback(self._become, connection, claim)
+                        return
+                    else:
+                        holder = connection
+                        send(connection, {"memory": memory(), "preloaded": [unit.name for unit in self._stash.units]})
+
+    def _become(self, connection: socket.socket, claim: Dict[str, Any]) -> None:
+        """Become the kernel that was claimed; on the main thread, so that no message comes between."""
+        try:
+            for name in claim["unset"]:
+                os.environ.pop(name, None)
+            os.environ.pop("JPY_SESSION_NAME", None)
+            os.environ.update(claim["env"])
+            os.chdir(claim["cwd"])
+            self._refresh_shell()
+            here.follow_up()
+            if claim["key"] is not None:
+                self._app.session.key = claim["key"].encode()
+            os.unlink(os.path.join(self._folder, ORDER_FILE))
+            self._watch()
+            send(connection, {"yours": True})
+            if receive(connection) is None:
+                raise OSError("the claimer is gone")
+        except Exception as error:
+            os.write(2, ("tfgpu: a claim broke off: %s\n" % error).encode())
+            os._exit(CLAIM_BROKEN)
+        connection.close()
+        if claim["key"] is not None:
+            self._await_listeners()
+
+    def _refresh_shell(self) -> None:
+        """Correct what IPython noted when it began."""
+        shell = self._app.shell
+        shell.starting_dir = os.getcwd()
+        visited = shell.user_ns.get("_dh")
+        if visited:
+            visited[:] = [type(visited[0])(os.getcwd())]
+        if "__session__" in shell.user_ns:
+            if os.environ.get("JPY_SESSION_NAME"):
+                shell.user_ns["__session__"] = os.environ["JPY_SESSION_NAME"]
+            else:
+                del shell.user_ns["__session__"]
+
+    def _await_listeners(self) -> None:
+        """Let nothing run before clients that kept their channels listen again.
+
+        Their connections come back one by one; a cell that arrives before its client listens would print to nobody.
+        """
+        began = time.monotonic()
+        while True:
+            waited = time.monotonic() - began
+            asking, listening = connected(self._folder + "/k-1"), connected(self._folder + "/k-2")
+            if waited >= _RECONNECT_LIMIT or (waited >= _RECONNECT_SECONDS and listening >= asking):
+                return
+            time.sleep(0.01)
+
+    # -- variables that come too late -----------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Notice variables that a cell sets before it imports what is imported already."""
+        if not self._stash.units:
+            return
+        owner = _putenv_owner()
+        self._putenv = original = owner.putenv
+
+        def putenv(key: Any, value: Any) -> None:
+            original(key, value)
+            self._noticed(os.fsdecode(key), os.fsdecode(value))
+
+        owner.putenv = putenv
+
+    def _noticed(self, name: str, value: str) -> None:
+        if self._putenv and variables.matters_at_import(name) and self._at_preload.get(name) != value:
+            self._tell([name])
+
+    def _shown(self, unit: Unit) -> None:
+        """Look, at the user's first import, at what was foreseen and did not come."""
+        missing = [name for name, text in self._preset.items() if os.environ.get(name) != text]
+        if missing and self._putenv:
+            self._tell(missing)
+        if all(other.shown for other in self._stash.units):
+            self._unwatch()
+
+    def _unwatch(self) -> None:
+        if self._putenv is not None:
+            _putenv_owner().putenv, self._putenv = self._putenv, None
+
+    def _tell(self, names: Sequence[str]) -> None:
+        hidden = [unit.name for unit in self._stash.units if not unit.shown] or [self._stash.units[0].name]
+        sys.stderr.write(
+            "tfgpu: %s has no effect here, because %s was loaded ahead. Restart the kernel: this notebook then "
+            "starts without that, and it has effect.\n" % (", ".join(names), " and ".join(hidden))
+        )
+        try:
+            with open(os.path.join(self._folder, COLD_FILE), "a") as file:
+                file.write("".join(name + "\n" for name in names))
+        except OSError:
+            pass  # the line above has been read all the same
+        self._unwatch()
+
+
+def _putenv_owner() -> Any:
+    """Where os.environ looks the function up: Python 3.6 to 3.8 keep it in os.environ itself."""
+    return os.environ if hasattr(os.environ, "putenv") else os
+
+
+def send(connection: socket.socket, message: Dict[str, Any]) -> None:
+    """Send one line of JSON."""
+    connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def receive(connection: socket.socket) -> Any:
+    """Read one line of JSON; None at the end of the connection."""
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = connection.recv(65536)
+        if not chunk:
+            return None
+        line += chunk
+    return json.loads(line.decode())
+
+
+def memory() -> int:
+    """Return what the process holds of main memory, in bytes."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def connected(path: str) -> int:
+    """Count the connections that a unix socket has accepted or is about to; see proc_net(5)."""
+    try:
+        with open("/proc/self/net/unix") as file:
+            rows = [line.split() for line in file]
+    except OSError:
+        return 0
+    return sum(1 for row in rows if row[-1] == path and row[5] == "03")
