@@ -112,6 +112,8 @@ def wish(prepared: Prepared, engine: Engine) -> Wish:
     refused = cold_variables(prepared.request.run, prepared.request.notebook) - set(foreseen.values)
     if refused:
         refusal = f"a cell set {', '.join(sorted(refused))}, which acts on an import"
+    if not prepared.config.pool_size:
+        refusal = "pool_size is 0"
     if prepared.gpu.sample is not None and prepared.config.gpu_sharing == "exclusive":
         refusal = "a kernel that waits holds no GPU for itself alone"
     return Wish(_parts(prepared, engine, order), order, refusal)

@@ -107,7 +107,8 @@ async def rerun(
     """
     fresh = cleared(notebook)
     specs = OverlaidSpecs()
-    specs.settings = {**settings, "env": {**settings.get("env", {}), **variables(repeatable)}}
+    # In a kernel of its own from the first import on: what is seeded when it is loaded must be loaded then.
+    specs.settings = {**settings, "pool_size": 0, "env": {**settings.get("env", {}), **variables(repeatable)}}
     client = NotebookClient(
         fresh,
         kernel_name=kernel_name,

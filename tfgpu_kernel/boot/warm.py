@@ -51,7 +51,7 @@ def arm(connection_file: str) -> None:
     def start(app: Any) -> None:
         IPKernelApp.start = original  # type: ignore[method-assign]
         Waiting(app, folder).begin(order)
-        original(app)  # type: ignore[no-untyped-call]
+        original(app)
 
     IPKernelApp.start = start  # type: ignore[method-assign]
 
