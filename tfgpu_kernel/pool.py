@@ -112,6 +112,7 @@ def wish(prepared: Prepared, engine: Engine) -> Wish:
     refused = cold_variables(prepared.request.run, prepared.request.notebook) - set(foreseen.values)
     if refused:
         refusal = f"a cell set {', '.join(sorted(refused))}, which acts on an import"
+    refusal = refusal or _packages_refusal(prepared)
     if not prepared.config.pool_size:
         refusal = "pool_size is 0"
     if prepared.gpu.sample is not None and prepared.config.gpu_sharing == "exclusive":
@@ -431,8 +432,7 @@ class Pool:
         self._loop.call_soon_threadsafe(self._note, prepared, wanted, engine)
 
     def _note(self, prepared: Prepared, wanted: Wish, engine: Engine) -> None:
-        refusal = refusal or _packages_refusal(prepared)
-    if not prepared.config.pool_size:
+        if not prepared.config.pool_size:
             return
         request = replace(prepared.request, kernel_id="", notebook="", run=None, connection=None)
         prepared = replace(prepared, request=request)
