@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tfgpu_kernel import pool, quiet
+from tfgpu_kernel import quiet
 from tfgpu_kernel.pool import Pool, Waiting
 
 from .driving import kernel
