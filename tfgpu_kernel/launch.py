@@ -27,7 +27,7 @@ from .furnish import Furniture, furnish
 from .gpu.request import NO_GPU, GpuRequest
 from .gpus import Grant, Judged
 from .identity import Identity
-from .image import choice, site
+from .image import choice, reserved, site
 from .image.ensure import ensure
 from .image.facts import identity as image_identity
 from .image.hardware import Hardware, free_bytes
@@ -190,6 +190,7 @@ async def prepare(request: Request, config: KernelConfig, engine: Engine, report
     for bind in planned.binds:
         if bind.source not in {str(NO_RUN), str(cache)}:
             limits.check_folder(bind.source)
+    await asyncio.to_thread(reserved.note, image.record, request.notebook)
     furniture = furnish(image, await asyncio.to_thread(site.find))
     return Prepared(request, config, info, who, gpu, image, planned, furniture, began)
 

@@ -18,7 +18,7 @@ import nbformat
 from .engine.base import Engine, ImageRecord
 from .errors import ConfigError, ImageNotFound, LockStopped
 from .gpu import nvml
-from .image import ensure, resolve
+from .image import ensure, reserved, resolve
 from .launch import Kernel
 from .lock import consent, data, normal, read, suspects
 from .lock.record import (
@@ -137,6 +137,7 @@ async def lock(
             for number, cell in enumerate(code)
         ),
     )
+    reserved.note(done.kernel.image.record, str(path.resolve()))
     consent.give(made)  # who locks it has chosen the image, and has just run it
     notes = _notes(notebook, made, strange)
     put(done.notebook, made)

@@ -6,6 +6,7 @@ Needs Debian's ``docker-registry``. The proxy's present fault is an attribute, s
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import shutil
@@ -20,7 +21,9 @@ from typing import Literal
 
 from .recipes import RecipeUnavailable
 
-Fault = Literal["", "slow", "cut", "401", "403", "404", "429"]
+Fault = Literal["", "slow", "cut", "401", "403", "404", "429", "login"]
+LOGIN = ("ada", "open-sesame")
+"""Who may enter while the proxy asks for a login."""
 BODIES = {
     "401": '{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}',
     "403": "Since Docker is a US company, we must comply with US export control regulations.",
@@ -81,6 +84,14 @@ class Registry:
         method, path, _ = request.split(" ")
         if method == "GET" and "/manifests/" in path:
             self.manifests += 1
+        pair = base64.b64encode(":".join(LOGIN).encode())
+        if self.fault == "login" and b"authorization: basic " + pair.lower() not in head.lower():
+            writer.write(
+                b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"here\"\r\n"
+                b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            await writer.drain()
+            return
         if self.fault in BODIES and "/manifests/" in path:
             body = BODIES[self.fault].encode()
             lines = [f"HTTP/1.1 {self.fault} Fault", f"Content-Length: {len(body)}", "Connection: close"]
@@ -116,12 +127,8 @@ def running(folder: Path) -> Iterator[Registry]:
     if program is None:
         raise RecipeUnavailable("needs Debian's docker-registry: apt-get install docker-registry")
     port = _free_port()
-    config = folder / "registry.yml"
-    config.write_text(
-        f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder}/registry}}}}\n"
-    )
-    process = subprocess.Popen([program, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [program, "serve", str(configured(folder, port))]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(f"http://127.0.0.1:{port}/v2/")
         proxy = Registry(port)
@@ -132,6 +139,16 @@ def running(folder: Path) -> Iterator[Registry]:
     finally:
         process.terminate()
         process.wait()
+
+
+def configured(folder: Path, port: int) -> Path:
+    """Write the settings of a registry that keeps its images in ``folder``; return their file."""
+    config = folder / "registry.yml"
+    config.write_text(
+        f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder}/registry}}}}\n"
+    )
+    return config
 
 
 def push(image: str, name: str, registry: Registry) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -118,6 +121,28 @@ async def test_each_fault_has_its_own_words(
     assert remedy in caught.value.remedy
     assert reference in caught.value.message
     assert await engine.image(reference) is None
+
+
+async def test_login_comes_from_dockers_own_configuration(
+    engine: Engine,
+    reference: str,
+    server: registry.Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A credential helper that Docker's configuration names is asked; without a login the registry lets nobody in."""
+    server.fault = "login"
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with pytest.raises(TfgpuError):
+        await present(reference, engine, KernelConfig(), unheard)
+    helper = tmp_path / "docker-credential-fake"
+    user, secret = registry.LOGIN
+    answer = json.dumps({"ServerURL": server.address, "Username": user, "Secret": secret})
+    helper.write_text(f"#!/bin/sh\ncat >/dev/null\necho '{answer}'\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {server.address: "fake"}}))
+    assert len((await present(reference, engine, KernelConfig(), unheard)).layers) == LAYERS
 
 
 async def test_cut_connections_are_taken_up_again(engine: Engine, reference: str, server: registry.Registry) -> None:

@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     one = verbs.add_parser("prune", help="remove images of ours that nothing uses")
     one.add_argument("--all", "-a", action="store_true", help="those that were built, too")
+    one.add_argument("--dry-run", "-n", action="store_true", help="only show what would go, and what stays and why")
     one.add_argument("--force", "-f", action="store_true", help="don't ask")
     one.set_defaults(image_verb=_prune)
 
@@ -200,11 +201,16 @@ async def _inspect(arguments: argparse.Namespace, engine: Engine) -> int:
 async def _prune(arguments: argparse.Namespace, engine: Engine) -> int:
     found = await store.images(engine)
     gone = store.prunable(found, built=arguments.all)
+    for one in store.ours(found, built=arguments.all):
+        if one.why_kept:
+            _say(f"Kept {one.reference}: {one.why_kept}.")
     if not gone:
         _say("There is nothing to remove.")
         return 0
     _print_table([(one.reference, one.kind, _size(one.record.size_bytes)) for one in gone])
     _say(f"Removing these frees about {_size(store.freed_bytes(gone, found))}.")
+    if arguments.dry_run:
+        return 0
     if not arguments.force and not _confirmed():
         return 1
     for one in gone:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 
+from platformdirs import user_cache_path
+
+from .. import additions
 from ..engine import find
 from ..labels import IMAGE_KIND
 from ..runfolder import cache_folder
@@ -15,7 +19,7 @@ from .kernels import known
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
-        "-a", "--all", action="store_true", help="also our images and the cache folder (before uninstalling)"
+        "-a", "--all", action="store_true", help="also our images and the cache folders (before uninstalling)"
     )
 
 
@@ -33,8 +37,9 @@ async def run(arguments: argparse.Namespace) -> int:
                     continue
                 await engine.remove_image(image.id, force=True)
                 print(f"Removed the image {', '.join(image.tags) or image.id}")
-            shutil.rmtree(cache_folder(), ignore_errors=True)
-            print(f"Removed {cache_folder()}")
+            for folder in (cache_folder(), additions.root(os.geteuid()), user_cache_path("tfgpu-images")):
+                shutil.rmtree(folder, ignore_errors=True)
+                print(f"Removed {folder}")
     finally:
         await engine.close()
     return 0

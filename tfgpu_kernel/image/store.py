@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import labels
 from ..engine.base import ContainerRecord, Engine, ImageRecord
+from . import reserved
 
 
 @dataclass(frozen=True)
@@ -18,14 +19,23 @@ class Listed:
     """``completed`` or ``built`` for ours, else ``pulled`` (from a registry) or ``local``."""
     record: ImageRecord
     used_by: int
-    """How many containers there are of it."""
+    """How many containers there are of it, those of kernels that wait to be taken included."""
+    locked_by: tuple[str, ...] = ()
+    """The notebooks whose locks need it."""
+
+    @property
+    def why_kept(self) -> str:
+        """Why it must not go; empty where it may."""
+        if self.used_by:
+            return "a container uses it" if self.used_by == 1 else f"{self.used_by} containers use it"
+        return f"the lock of {self.locked_by[0]} needs it" if self.locked_by else ""
 
 
 async def images(engine: Engine) -> list[Listed]:
     """List the engine's images that have a name, ours and others'."""
     containers = await engine.list({})
     found = [
-        Listed(tag, _kind(record), record, _used(record, containers))
+        Listed(tag, _kind(record), record, _used(record, containers), reserved.needed_by(record))
         for record in await engine.images({})
         for tag in record.tags
         if tag != "<none>:<none>"
@@ -33,19 +43,15 @@ async def images(engine: Engine) -> list[Listed]:
     return sorted(found, key=lambda one: one.reference)
 
 
-def prunable(found: Sequence[Listed], *, built: bool, kept: Collection[str] = ()) -> list[Listed]:
-    """Return what can go: images of ours that no container uses, and that nothing else needs.
-
-    Completed images can be made again at any time; built ones only go when asked for.
-
-    :param kept: identities or names of images that must stay, such as those in locks.
-    """
+def ours(found: Sequence[Listed], *, built: bool) -> list[Listed]:
+    """Return the images that we made; those that were built, which take long to make again, only when asked for."""
     kinds = {labels.IMAGE_KIND_COMPLETED, *([labels.IMAGE_KIND_BUILT] if built else [])}
-    return [
-        one
-        for one in found
-        if one.kind in kinds and not one.used_by and not {one.reference, one.record.id} & set(kept)
-    ]
+    return [one for one in found if one.kind in kinds]
+
+
+def prunable(found: Sequence[Listed], *, built: bool) -> list[Listed]:
+    """Return what can go: images of ours that no container uses, and that no lock needs."""
+    return [one for one in ours(found, built=built) if not one.why_kept]
 
 
 def freed_bytes(gone: Sequence[Listed], found: Sequence[Listed]) -> int:
