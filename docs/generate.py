@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfgpu_kernel import errors
+from tfgpu_kernel import errors, troubles
 from tfgpu_kernel.provisioner import TfgpuProvisioner
 
 FOLDER = Path(__file__).parent
@@ -42,9 +42,17 @@ def failures() -> str:
     return _table(("Code", "Class", "What it means"), rows)
 
 
+def gpu_troubles() -> str:
+    """Return the table of what goes wrong between a container and a GPU."""
+    rows = [
+        (f"`{row.pattern}`", row.cause, f"{row.remedy[:1].upper()}{row.remedy[1:]}") for row in troubles.TABLE
+    ]
+    return _table(("The text has (a regular expression)", "What happened", "What to do"), rows)
+
+
 def pages() -> dict[Path, str]:
     """Return each page that has a generated part, with that part as the code has it now."""
-    parts = {"configuration.md": settings(), "errors.md": failures()}
+    parts = {"configuration.md": settings(), "errors.md": failures(), "gpus.md": gpu_troubles()}
     return {FOLDER / name: _with_part((FOLDER / name).read_text(), part) for name, part in parts.items()}
 
 

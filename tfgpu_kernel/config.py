@@ -170,7 +170,7 @@ def gpus(value: object) -> Gpus:
             value = text.split(",")
     if isinstance(value, Sequence) and not isinstance(value, str) and value:
         devices = tuple(str(item).strip() for item in value)
-        if all(re.fullmatch(r"\d+|(?:GPU|MIG)-[A-Za-z0-9/-]+", device) for device in devices):
+        if all(re.fullmatch(r"\d+(?::\d+)?|(?:GPU|MIG)-[A-Za-z0-9/-]+", device) for device in devices):
             if len(set(devices)) == len(devices):
                 return devices
             raise _bad("gpus", value, "each GPU once")
