@@ -4,6 +4,7 @@ import { model } from './model';
 import { notices } from './notices';
 import { panel } from './panel';
 import { running } from './running';
+import { sharing } from './sharing';
 import { status } from './status';
 import { warnings } from './warnings';
 
@@ -15,5 +16,6 @@ export default [
   status,
   panel,
   running,
-  warnings
+  warnings,
+  sharing
 ];

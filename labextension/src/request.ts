@@ -41,10 +41,18 @@ export interface IDeath {
   failure: IFailure;
 }
 
-async function call(path: string, method: string): Promise<Response> {
+async function call(
+  path: string,
+  method: string,
+  body?: object
+): Promise<Response> {
   const settings = ServerConnection.makeSettings();
   const url = URLExt.join(settings.baseUrl, 'tfgpu', path);
-  const answer = await ServerConnection.makeRequest(url, { method }, settings);
+  const answer = await ServerConnection.makeRequest(
+    url,
+    { method, ...(body && { body: JSON.stringify(body) }) },
+    settings
+  );
   if (!answer.ok) {
     throw new ServerConnection.ResponseError(answer);
   }
@@ -72,4 +80,81 @@ export async function cancel(kernelId: string): Promise<void> {
 export async function gpus(since: number): Promise<IGpuReport> {
   const answer = await call(`gpus?since=${since}`, 'GET');
   return (await answer.json()) as IGpuReport;
+}
+
+/** One thing that a locked notebook needs. */
+export interface INeed {
+  what: string;
+  state: 'here' | 'missing' | 'too small';
+  more: string;
+}
+
+/** What a locked notebook needs, and what a consent is asked for; see tfgpu_kernel/lock/needs.py. */
+export interface INeeds {
+  image: string;
+  subject: string;
+  needs: INeed[];
+  asks: string[];
+  ignored: string[];
+  locked: boolean;
+  kept: string[];
+}
+
+/** A run of lock, verify, add or remove; see tfgpu_kernel/server/jobs.py. */
+export interface IJob {
+  id: string;
+  verb: Verb;
+  path: string;
+  state: 'running' | 'done' | 'failed' | 'cancelled';
+  code: number | null;
+  text: string;
+  fraction: number | null;
+  lines: string[];
+  report: boolean;
+}
+
+export type Verb = 'lock' | 'verify' | 'add' | 'remove';
+
+/** What a notebook needs; null where it has no lock. */
+export async function needs(
+  path: string
+): Promise<{ needs: INeeds | null; failure: IFailure | null }> {
+  const answer = await call(
+    `sharing/needs?path=${encodeURIComponent(path)}`,
+    'GET'
+  );
+  return (await answer.json()) as {
+    needs: INeeds | null;
+    failure: IFailure | null;
+  };
+}
+
+/** Agree to what the banner of a notebook says. */
+export async function agree(path: string, subject: string): Promise<void> {
+  await call('sharing/consent', 'POST', { path, subject });
+}
+
+/** Start a job. */
+export async function startJob(
+  verb: Verb,
+  path: string,
+  packages: string[] = []
+): Promise<IJob> {
+  const answer = await call('sharing/jobs', 'POST', { verb, path, packages });
+  return (await answer.json()) as IJob;
+}
+
+/** How far a job is. */
+export async function job(id: string): Promise<IJob> {
+  return (await (await call(`sharing/jobs/${id}`, 'GET')).json()) as IJob;
+}
+
+/** End a job. */
+export async function cancelJob(id: string): Promise<void> {
+  await call(`sharing/jobs/${id}`, 'DELETE');
+}
+
+/** The report of a verification, as HTML that runs no code. */
+export async function report(id: string): Promise<string> {
+  return (await call(`sharing/jobs/${id}/report`, 'GET')).text();
 }

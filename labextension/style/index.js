@@ -1,3 +1,4 @@
 import './index.css';
 import './gpus.css';
 import './launch.css';
+import './sharing.css';

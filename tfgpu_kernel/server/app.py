@@ -19,9 +19,10 @@ from ..engine import find
 from ..errors import EngineNotFound
 from ..launches import Launch
 from ..pool import Pool
-from . import gpu_handlers, replay, sessions
+from . import gpu_handlers, replay, sessions, sharing
 from .feed import Feed
 from .handlers import ROUTES, EngineHandler
+from .jobs import Jobs
 from .joined import Joined
 from .pulse import Pulse
 from .roster import Roster
@@ -63,6 +64,7 @@ class TfgpuApp(ExtensionApp):
         self._pool.start()
         loop = asyncio.get_event_loop()
         self._feed = Feed(self.serverapp.root_dir, loop, emit)
+        self._jobs = Jobs()
         self._roster = Roster(self.serverapp.kernel_manager, self.serverapp.session_manager)
         self._sampler = Sampler(self._roster.containers, main_pid, lambda: emit(_GPUS_EVENT, {}))
 
@@ -108,6 +110,8 @@ class TfgpuApp(ExtensionApp):
         """Serve the calls."""
         self.handlers.extend((path, handler, {"feed": self._feed}) for path, handler in ROUTES)
         self.handlers.append((r"/tfgpu/engine", EngineHandler, {"pulse": self._pulse}))
+        shared = {"jobs": self._jobs, "root": self.serverapp.root_dir if self.serverapp else ""}
+        self.handlers.extend((path, handler, shared) for path, handler in sharing.ROUTES)
         owned = {"sampler": self._sampler, "roster": self._roster}
         self.handlers.extend((path, handler, owned) for path, handler in gpu_handlers.ROUTES)
 
@@ -129,6 +133,7 @@ class TfgpuApp(ExtensionApp):
         assert self.serverapp is not None
         self._stop_waking()
         self._feed.close()
+        await self._jobs.close()
         await self._sampler.close()
         await self._pulse.close()
         if self._sweeping is not None:

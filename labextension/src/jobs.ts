@@ -1,0 +1,77 @@
+import { MainAreaWidget, Notification } from '@jupyterlab/apputils';
+import type { TranslationBundle } from '@jupyterlab/translation';
+import { Widget } from '@lumino/widgets';
+
+import {
+  cancelJob,
+  job,
+  report,
+  startJob,
+  type IJob,
+  type Verb
+} from './request';
+
+const EVERY_MS = 700;
+
+/** Run a job with its progress as a notification; resolves when it is over. */
+export async function runJob(
+  verb: Verb,
+  path: string,
+  packages: string[],
+  title: string,
+  trans: TranslationBundle
+): Promise<IJob> {
+  let state = await startJob(verb, path, packages);
+  const id = Notification.emit(title, 'in-progress', {
+    autoClose: false,
+    actions: [
+      {
+        label: trans.__('Cancel'),
+        callback: () => void cancelJob(state.id)
+      }
+    ]
+  });
+  try {
+    while (state.state === 'running') {
+      await new Promise(done => window.setTimeout(done, EVERY_MS));
+      state = await job(state.id);
+      Notification.update({
+        id,
+        message: state.text ? `${title}\n${state.text}` : title,
+        type: 'in-progress',
+        autoClose: false,
+        ...(state.fraction !== null && { progress: state.fraction })
+      });
+    }
+  } finally {
+    Notification.dismiss(id);
+  }
+  return state;
+}
+
+/** What a job said at its end, from its explanation on. */
+export function lastWords(state: IJob): string {
+  const remedy = state.lines.findIndex(line => line.startsWith('What to do:'));
+  return (
+    remedy > 0
+      ? state.lines.slice(remedy - 1, remedy + 1)
+      : state.lines.slice(-3)
+  ).join('\n');
+}
+
+/** A page of a verification: HTML that may run nothing, in a frame without any right. */
+export async function reportWidget(
+  state: IJob,
+  trans: TranslationBundle
+): Promise<MainAreaWidget> {
+  const frame = document.createElement('iframe');
+  frame.setAttribute('sandbox', '');
+  frame.title = trans.__('Report');
+  frame.srcdoc = await report(state.id);
+  const content = new Widget({ node: frame });
+  content.addClass('tfgpu-report');
+  const widget = new MainAreaWidget({ content });
+  widget.title.label = trans.__('Verified: %1', state.path.split('/').pop());
+  widget.title.closable = true;
+  return widget;
+}

@@ -1,0 +1,72 @@
+"""A shared notebook in JupyterLab: what it needs, the consent, its run, and the report of its verification."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from .page import Lab
+from .serving import Server
+
+CELLS = ("import random\nprint(random.random())", "print(sum(range(10)))")
+
+
+def locked(server: Server, name: str) -> Path:
+    """Have somebody else lock a notebook: it is theirs, and this user has agreed to nothing."""
+    notebook = server.notebook(name, *CELLS, kernel="slim")
+    environment = os.environ | {
+        "XDG_DATA_HOME": str(server.folder / "author"),
+        "JUPYTER_DATA_DIR": str(server.folder / "data"),
+        "JUPYTER_RUNTIME_DIR": str(server.folder / "author-run"),
+    }
+    command = [sys.executable, "-m", "tfgpu_kernel.cli", "lock", str(notebook), "--kernel", "slim"]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return notebook
+
+
+def test_receive_agree_run_verify(lab: Lab, server: Server) -> None:
+    """The banner names what the notebook needs before anything starts; after the consent it runs and is verified."""
+    notebook = locked(server, "shared.ipynb")
+    raw = json.loads(notebook.read_text())
+    raw["metadata"]["tfgpu"]["mounts"] = ["/:/host:rw"]
+    notebook.write_text(json.dumps(raw))
+    lab.expect_error(r"status of 500|consent|not agreed")
+    panel = lab.notebook("shared.ipynb")
+    banner = panel.get_by_role("region", name="What this notebook needs")
+    expect(banner).to_contain_text("waits for your consent")
+    expect(banner).to_contain_text("exactly the layers")
+    expect(banner).to_contain_text("Ignored, since no notebook decides about such things: 'mounts'")
+    assert server.containers() == []
+    for dialog in lab.page.locator(".jp-Dialog .jp-mod-accept").all():
+        dialog.click()
+    lab.picture("sharing-consent")
+    banner.get_by_role("button", name="Agree").click()
+    lab.idle()
+    expect(banner).to_contain_text("This notebook is locked to")
+    lab.command("notebook:run-all-cells")
+    expect(panel.locator(".jp-OutputArea-output").last).to_contain_text("45")
+    lab.command("tfgpu:verify")
+    expect(lab.page.get_by_text("Verifying the notebook").first).to_be_visible()
+    frame = lab.page.frame_locator(".tfgpu-report iframe, iframe.tfgpu-report")
+    expect(frame.locator(".verdict")).to_have_text("Reproduced: bit-identical.", timeout=90_000)
+    expect(lab.page.get_by_text("Verifying the notebook")).to_have_count(0)
+    expect(frame.locator("h2").last).to_have_text("Cells")
+    lab.picture("sharing-report")
+
+
+def test_share_from_the_page(lab: Lab, server: Server) -> None:
+    """The command Share locks the open notebook, and the page shows the lock."""
+    server.notebook("mine.ipynb", *CELLS, kernel="slim")
+    panel = lab.notebook("mine.ipynb")
+    lab.idle()
+    lab.command("tfgpu:share")
+    expect(panel.get_by_role("region", name="What this notebook needs")).to_contain_text(
+        "This notebook is locked to", timeout=90_000
+    )
+    assert json.loads((server.root / "mine.ipynb").read_text())["metadata"]["tfgpu"]["cells"]

@@ -1,0 +1,141 @@
+"""Locking, verifying and keeping packages, as processes of their own: the server goes on meanwhile.
+
+What runs is this package's own command line, so that a browser and a terminal do the very same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+Verb = Literal["lock", "verify", "add", "remove"]
+State = Literal["running", "done", "failed", "cancelled"]
+
+_KEPT: Final = 20
+"""How many jobs that are over are remembered."""
+_SAID: Final = 200
+"""How many lines of one are."""
+_NOT_REPRODUCED: Final = 3
+"""Exit code of verify where the results are others; that, too, is a job done."""
+_CELL: Final = re.compile(r"Cell (\d+) of (\d+)$")
+
+
+@dataclass
+class Job:
+    """One run of a verb on a notebook. ``path`` is as the Contents API has it."""
+
+    id: str
+    verb: Verb
+    path: str
+    state: State = "running"
+    code: int | None = None
+    lines: list[str] = field(default_factory=list)
+    report: str = ""
+    """The HTML report of a verification."""
+    process: asyncio.subprocess.Process | None = None
+    task: asyncio.Task[None] | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Return what browsers get."""
+        last = self.lines[-1] if self.lines else ""
+        cell = _CELL.match(last)
+        return {
+            "id": self.id,
+            "verb": self.verb,
+            "path": self.path,
+            "state": self.state,
+            "code": self.code,
+            "text": last,
+            "fraction": (int(cell[1]) - 1) / int(cell[2]) if cell and self.state == "running" else None,
+            "lines": self.lines[-_SAID:] if self.state != "running" else [],
+            "report": bool(self.report),
+        }
+
+
+class Jobs:
+    """The jobs of one server; closing it ends those that run."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+
+    def start(
+        self, verb: Verb, path: str, file: Path, packages: Sequence[str], further: Sequence[str]
+    ) -> Job:
+        """Start a verb on a notebook's file, or return the job that already works on that notebook."""
+        for job in self._jobs.values():
+            if job.path == path and job.state == "running":
+                return job
+        for old in [job.id for job in self._jobs.values() if job.state != "running"][:-_KEPT]:
+            del self._jobs[old]
+        job = Job(secrets.token_hex(8), verb, path)
+        self._jobs[job.id] = job
+        job.task = asyncio.ensure_future(_run(job, file, packages, further))
+        return job
+
+    def find(self, name: str) -> Job | None:
+        """Return a job by its id."""
+        return self._jobs.get(name)
+
+    async def close(self) -> None:
+        """End all that run."""
+        for job in self._jobs.values():
+            await cancel(job)
+
+
+async def cancel(job: Job) -> None:
+    """End a job as Ctrl-C does, so that it removes its container itself."""
+    if job.state == "running" and job.process is not None:
+        job.state = "cancelled"
+        with contextlib.suppress(ProcessLookupError):
+            job.process.send_signal(signal.SIGINT)
+    if job.task is not None:
+        await asyncio.wait([job.task], timeout=30)
+
+
+async def _run(job: Job, file: Path, packages: Sequence[str], further: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="tfgpu-job-") as folder:
+        page = Path(folder, "report.html")
+        more = ["--html", str(page)] if job.verb == "verify" else []
+        job.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tfgpu_kernel.cli", job.verb, *more, *further, str(file), *packages,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            cwd=file.parent, env={**os.environ, "COLUMNS": "200"},
+        )  # fmt: skip
+        assert job.process.stdout is not None
+        async for raw in job.process.stdout:
+            line = raw.decode(errors="replace").rstrip()
+            if line:
+                job.lines.append(line)
+        job.code = await job.process.wait()
+        if page.is_file():
+            job.report = page.read_text(encoding="utf-8")
+        if job.state == "running":
+            job.state = "done" if job.code in (0, _NOT_REPRODUCED) else "failed"
+
+
+def options(settings: Mapping[str, Any], without: Sequence[str] = ()) -> list[str]:
+    """Return settings of ``c.TfgpuProvisioner`` as options of the command line."""
+    found = []
+    for name, value in settings.items():
+        option = "--" + name.replace("_", "-")
+        if name in without:
+            continue
+        if isinstance(value, bool):
+            found.append(option if value else f"--no-{option[2:]}")
+        elif isinstance(value, Mapping):
+            found += [f"{option}={key}={one}" for key, one in value.items()]
+        elif isinstance(value, list | tuple):
+            found += [f"{option}={one}" for one in value if isinstance(one, str)]
+        else:
+            found.append(f"{option}={value}")
+    return found
