@@ -35,6 +35,9 @@ export async function runJob(
     while (state.state === 'running') {
       await new Promise(done => window.setTimeout(done, EVERY_MS));
       state = await job(state.id);
+      if (state.state !== 'running') {
+        break; // a notification that is changed and taken away at once stays
+      }
       Notification.update({
         id,
         message: state.text ? `${title}\n${state.text}` : title,
