@@ -40,6 +40,11 @@ class Keeper:
         self._had_one = False
         self._until = 0.0
 
+    @property
+    def listeners(self):  # type: ignore[no-untyped-def]
+        """How many listen now."""
+        return self._listeners
+
     def arrived(self):  # type: ignore[no-untyped-def]
         """Note a subscriber's connection."""
         with self._lock:

@@ -32,10 +32,10 @@ def main(connection_file: str) -> int:
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    keep.install(os.path.dirname(connection_file))
+    keeper = keep.install(os.path.dirname(connection_file))
     here.begin()
     _with_shell(hints.install)
-    warm.arm(connection_file)
+    warm.arm(connection_file, keeper)
     # The archive that this came from is no place for a notebook's imports; ipykernel_launcher sets the rest.
     sys.path[0] = ""
     sys.argv = ["ipykernel_launcher", "-f", connection_file]

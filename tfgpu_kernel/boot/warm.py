@@ -32,9 +32,10 @@ CLAIM_SECONDS = 30.0
 # libzmq tries a lost connection again after 100 to 200 ms; what is published before reaches nobody.
 _RECONNECT_SECONDS = 0.21
 _RECONNECT_LIMIT = 3.0
+_SUBSCRIBE_SECONDS = 0.02  # from a connection to its subscription
 
 
-def arm(connection_file: str) -> None:
+def arm(connection_file: str, keeper: Any) -> None:
     """Let the kernel wait when it is complete, if the server ordered one that waits."""
     folder = os.path.dirname(connection_file)
     try:
@@ -50,7 +51,7 @@ def arm(connection_file: str) -> None:
 
     def start(app: Any) -> None:
         IPKernelApp.start = original  # type: ignore[method-assign]
-        Waiting(app, folder).begin(order)
+        Waiting(app, folder, keeper).begin(order)
         original(app)
 
     IPKernelApp.start = start  # type: ignore[method-assign]
@@ -59,8 +60,9 @@ def arm(connection_file: str) -> None:
 class Waiting:
     """A complete kernel that nobody has claimed."""
 
-    def __init__(self, app: Any, folder: str) -> None:
-        """Take ipykernel's application and the folder with the sockets."""
+    def __init__(self, app: Any, folder: str, keeper: Any) -> None:
+        """Take ipykernel's application, the folder with the sockets, and who counts iopub's listeners (or None)."""
+        self._keeper = keeper
         self._app = app
         self._folder = folder
         self._stash = Stash(self._shown)
@@ -166,12 +168,12 @@ class Waiting:
         Their connections come back one by one; a cell that arrives before its client listens would print to nobody.
         """
         began = time.monotonic()
-        while True:
-            waited = time.monotonic() - began
-            asking, listening = connected(self._folder + "/k-1"), connected(self._folder + "/k-2")
-            if waited >= _RECONNECT_LIMIT or (waited >= _RECONNECT_SECONDS and listening >= asking):
-                return
+        while time.monotonic() < began + _RECONNECT_LIMIT:
             time.sleep(0.01)
+            listened = self._keeper is None or self._keeper.listeners > 0
+            if listened and time.monotonic() >= began + _RECONNECT_SECONDS:
+                break
+        time.sleep(_SUBSCRIBE_SECONDS)
 
     # -- variables that come too late -----------------------------------------------------------------
 
@@ -243,13 +245,3 @@ def memory() -> int:
     """Return what the process holds of main memory, in bytes."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def connected(path: str) -> int:
-    """Count the connections that a unix socket has accepted or is about to; see proc_net(5)."""
-    try:
-        with open("/proc/self/net/unix") as file:
-            rows = [line.split() for line in file]
-    except OSError:
-        return 0
-    return sum(1 for row in rows if row[-1] == path and row[5] == "03")
