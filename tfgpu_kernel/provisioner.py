@@ -195,7 +195,8 @@ class TfgpuProvisioner(KernelProvisionerBase):
     pull_timeout = Float(
         KernelConfig.pull_timeout,
         config=True,
-        help="Seconds a pull may take, apart from the launch; an hour by default, for 7 GB on a slow line.",
+        help="Seconds that pulling or completing an image may take, apart from the launch; an hour by default, for "
+        "7 GB on a slow line.",
     )
     launch_timeout = Float(
         KernelConfig.launch_timeout,

@@ -130,10 +130,11 @@ def running(
         pytest.skip(str(error))
 
 
-def carry(daemon: Daemon) -> None:
-    """Bring the slim image from the tests' usual engine."""
-    recipes.ensure("slim")
-    saving = subprocess.Popen(["docker", "save", SLIM], stdout=subprocess.PIPE)
+def carry(daemon: Daemon, image: str = "") -> None:
+    """Bring an image, the slim one where none is named, from the tests' usual engine."""
+    if not image:
+        image = recipes.ensure("slim")
+    saving = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE)
     subprocess.run(
         ["docker", "load", "--quiet"], stdin=saving.stdout, check=True, capture_output=True,
         env=os.environ | {"DOCKER_HOST": daemon.host},

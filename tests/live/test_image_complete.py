@@ -153,3 +153,31 @@ def workshops() -> list[str]:
         capture_output=True,
         text=True,
     ).stdout.split()
+
+
+async def test_completing_has_a_limit(engine: Engine, slim: str, fresh: None) -> None:
+    """A launch waits for packages no longer than pull_timeout says, and nothing is left of the try."""
+    before = workshops()
+    config = KernelConfig(pull="never", packages=("tqdm", "tabulate"), pull_timeout=0.5)
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(ImageBuildFailed, match="pull_timeout"):
+        await ensure(slim, engine, config, unheard)
+    assert asyncio.get_running_loop().time() - began < 20
+    assert workshops() == before
+
+
+async def test_system_packages_come_by_apt(engine: Engine, slim: str, fresh: None) -> None:
+    """A program of the image's distribution is there for cells, and of apt's downloads nothing is left."""
+    ready = await ensure(slim, engine, KernelConfig(pull="never", system_packages=("tree",)), unheard)
+    assert "tree v" in run(ready.record.id, "tree", "--version")
+    left = run(ready.record.id, "sh", "-c", "ls -A /var/lib/apt/lists; ls /var/cache/apt/archives/*.deb || true")
+    assert left == ""
+
+
+async def test_extras_are_switched_off(engine: Engine) -> None:
+    """Without extras an image without ipykernel gets just that."""
+    reference = made("exits")
+    ready = await ensure(reference, engine, KernelConfig(pull="never", extras=False), unheard)
+    has = ready.record.labels[labels.IMAGE_PACKAGES]
+    assert "ipykernel==" in has
+    assert "pandas==" not in has

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import tempfile
+from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from platformdirs import user_cache_path
 from .. import labels
 from ..config import KernelConfig
 from ..engine.base import Engine, ImageRecord
-from ..errors import ImageNotFound
+from ..errors import ImageBuildFailed, ImageNotFound, RegistryUnreachable
 from ..progress import Report, Step
 from . import locked, plan, workshop
 from .facts import Facts, identity
@@ -73,11 +74,12 @@ async def present(reference: str, engine: Engine, config: KernelConfig, report: 
             f"The image {reference} is not on this machine, and pull is set to never.",
             f"pull it (jupyter tfgpu image pull {reference}), or set pull to missing.",
         )
-    return await once(
+    shared = once(
         f"pull {engine.address} {reference}",
         lambda tell: pull(reference, engine, config.pull_timeout, tell),
         report,
     )
+    return await _no_longer(config.pull_timeout, reference, shared)
 
 
 def not_built(reference: str) -> ImageNotFound:
@@ -108,13 +110,37 @@ async def completed(
     derived = await find_derived(record, wanted, engine)
     if derived is None and lock is not None:
         derived = await locked.find_completed(record, lock, engine)
+    seconds = config.pull_timeout
     if derived is None:
-        derived = await once(
+        shared = once(
             f"complete {engine.address} {identity(record)} {wanted.key()}",
-            lambda tell: derive(record, reference, facts, wanted, engine, tell),
+            lambda tell: _within(seconds, reference, derive(record, reference, facts, wanted, engine, tell)),
             report,
         )
+        derived = await _no_longer(seconds, reference, shared)
     return _ready(reference, record, derived, await known(derived, reference, engine, report))
+
+
+async def _within(seconds: float, reference: str, making: Coroutine[None, None, ImageRecord]) -> ImageRecord:
+    """Wait for an image to be completed, but not longer than a pull might take."""
+    try:
+        return await asyncio.wait_for(making, seconds)
+    except asyncio.TimeoutError:
+        raise ImageBuildFailed(
+            f"Adding packages to {reference} took longer than pull_timeout ({seconds:g} s).",
+            "see whether pip reaches its index from this machine (pip download tqdm), or raise pull_timeout.",
+        ) from None
+
+
+async def _no_longer(seconds: float, reference: str, shared: Coroutine[None, None, ImageRecord]) -> ImageRecord:
+    """Wait for work that others may do; it has a limit of its own, which only who waits for somebody else exceeds."""
+    try:
+        return await asyncio.wait_for(shared, seconds + 1)
+    except asyncio.TimeoutError:
+        raise RegistryUnreachable(
+            f"Another program has been getting {reference} for longer than pull_timeout ({seconds:g} s).",
+            "see what that one waits for (jupyter tfgpu image pull shows its progress), or raise pull_timeout.",
+        ) from None
 
 
 async def known(record: ImageRecord, reference: str, engine: Engine, report: Report) -> Facts:

@@ -31,6 +31,8 @@ from .plan import Plan, musl
 FOLDER: Final = PurePosixPath("/tmp/tfgpu")
 _INSIDE: Final = f"{FOLDER}/inside.py"
 _SPEC: Final = f"{FOLDER}/spec.json"
+_LOOK_SECONDS: Final = 120.0
+"""How long an image may take to say what it is; a second or two is usual."""
 _MARK: Final = "tfgpu-probe:"
 _PYTHONS: Final = (
     "python3",
@@ -79,7 +81,12 @@ async def look(record: ImageRecord, reference: str, engine: Engine) -> Facts:
     """
     for python in _PYTHONS:
         try:
-            text = await _printed(record, [python, _INSIDE, "probe"], engine)
+            text = await asyncio.wait_for(_printed(record, [python, _INSIDE, "probe"], engine), _LOOK_SECONDS)
+        except asyncio.TimeoutError:
+            raise ImageUnusable(
+                f"Python in the image {reference} gave no answer within {_LOOK_SECONDS:g} s.",
+                "try again when the machine is less busy, or take another image.",
+            ) from None
         except EngineRefused as error:
             if not _NO_PROGRAM.search(str(error)):
                 raise
