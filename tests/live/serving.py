@@ -33,12 +33,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(root: Path, *options: str, prefix: Sequence[str] = ()) -> Iterator[Server]:
+def serving(
+    root: Path, *options: str, prefix: Sequence[str] = (), log: Path | None = None
+) -> Iterator[Server]:
     """Run a Jupyter server on a folder; ``prefix`` is the command that runs it as somebody else."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = root.parent / "server.log"
+    log = log or root.parent / "server.log"
     command = [
         *prefix, sys.executable, "-m", "jupyter_server", f"--ServerApp.root_dir={root}", f"--port={port}",
         "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", "--no-browser", "--allow-root",
