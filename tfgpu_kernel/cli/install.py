@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jupyter_client.kernelspec import KernelSpecManager
 
+from ..errors import ConfigError
 from .settings import add_settings, checked, chosen_settings
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+"""What jupyter_client takes as the name of a kernel."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Write the kernelspec and say where it is."""
+    """Write the kernelspec and say where it is.
+
+    :raises ConfigError: when the name can't be used, or the place can't be written to.
+    """
+    if not _NAME.fullmatch(arguments.name):
+        raise ConfigError(
+            f"{arguments.name!r} can't name a kernel: only letters, digits, and . - _ may be in it.",
+            "choose another --name; what the launcher shows is --display-name.",
+        )
     settings = chosen_settings(arguments)
     checked(settings)
     spec = kernelspec(arguments.display_name or f"TensorFlow ({arguments.name})", settings)
@@ -38,12 +51,19 @@ async def run(arguments: argparse.Namespace) -> int:
         (source / "kernel.json").write_text(json.dumps(spec, indent=1) + "\n")
         for logo in logos():
             shutil.copy(logo, source)
-        where = manager.install_kernel_spec(
-            str(source),
-            kernel_name=arguments.name,
-            user=arguments.for_user,
-            prefix=sys.prefix if arguments.sys_prefix else arguments.prefix,
-        )
+        try:
+            where = manager.install_kernel_spec(
+                str(source),
+                kernel_name=arguments.name,
+                user=arguments.for_user,
+                prefix=sys.prefix if arguments.sys_prefix else arguments.prefix,
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"The kernel {arguments.name} could not be installed: {error.filename or error} can't be written.",
+                "install it for yourself (--user), or into this Python's environment (--sys-prefix).",
+                str(error),
+            ) from error
     print(f"Installed {arguments.name} in {where}")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 
@@ -10,10 +11,9 @@ from platformdirs import user_cache_path
 
 from .. import additions
 from ..engine import find
-from ..labels import IMAGE_KIND
-from ..runfolder import cache_folder
+from ..labels import IMAGE_KIND, KIND, KIND_KERNEL
+from ..runfolder import cache_folder, roots
 from ..sweep import sweep
-from .kernels import known
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +27,14 @@ async def run(arguments: argparse.Namespace) -> int:
     """Remove, and say what was removed."""
     engine = find.engine()
     try:
-        for orphan in await sweep(engine, grace=0):
+        removed = await sweep(engine, grace=0)
+        for orphan in removed:
             print(f"Removed the container {orphan.container.name}")
+        if not removed:
+            print("Every kernel has a living server; none was removed.")
         if arguments.all:
-            used = {kernel.container.image for kernel in await known(engine)}
+            # Every user's kernels: images are the machine's.
+            used = {container.image for container in await engine.list({KIND: KIND_KERNEL})}
             for image in await engine.images({IMAGE_KIND: ""}):
                 if image.id in used or used & set(image.tags):
                     print(f"Kept {image.tags or image.id}: a kernel runs in it")
@@ -40,6 +44,9 @@ async def run(arguments: argparse.Namespace) -> int:
             for folder in (cache_folder(), additions.root(os.geteuid()), user_cache_path("tfgpu-images")):
                 shutil.rmtree(folder, ignore_errors=True)
                 print(f"Removed {folder}")
+            for root in roots():
+                with contextlib.suppress(OSError):  # not there, or a kernel has its folder in it
+                    root.rmdir()
     finally:
         await engine.close()
     return 0

@@ -1,0 +1,51 @@
+"""``jupyter tfgpu`` on real kernels: ps, logs, exec, stop, and what it says when it can't."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from .driving import kernel
+from .serving import call, serving
+
+
+def tfgpu(*arguments: str, code: int = 0) -> str:
+    """Run the command; return what it printed, which is never a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tfgpu_kernel.cli", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+async def test_a_kernel_is_shown_and_entered(kernels: Path, workspace: Path) -> None:
+    """``ps``, ``logs`` and ``exec`` find a kernel by the beginning of its id; each that reads has ``--json``."""
+    async with kernel(workspace, env=os.environ | {"JPY_SESSION_NAME": f"{workspace}/a.ipynb"}) as driven:
+        kernel_id = driven.manager.kernel_id
+        await driven.run("import os; os.write(2, b'beside the cells\\n')")
+        (shown,) = [row for row in json.loads(tfgpu("ps", "--json")) if row["kernel_id"] == kernel_id]
+        assert (shown["notebook"], shown["state"], shown["owned"]) == (f"{workspace}/a.ipynb", "running", True)
+        assert kernel_id[:12] in tfgpu("ps")
+        assert json.loads(tfgpu("logs", kernel_id[:8], "--json"))["kernel_id"] == kernel_id
+        assert "uid=" in tfgpu("exec", kernel_id[:8], "id")
+        assert "gone wrong" in tfgpu("exec", kernel_id[:8], "sh", "-c", "echo gone wrong >&2; exit 7", code=7)
+
+
+def test_stop_ends_a_servers_kernel_for_good(kernels: Path, workspace: Path) -> None:
+    """A server's kernel is ended through its server, which would otherwise start it anew."""
+    with serving(workspace) as server:
+        kernel_id = call(server, "POST", "/api/kernels", {"name": "tfgpu"})["id"]
+        assert f"Stopped {kernel_id}" in tfgpu("stop", kernel_id[:8])
+        assert call(server, "GET", "/api/kernels") == []
+
+
+def test_what_can_not_be_done_is_said(kernels: Path, tmp_path: Path) -> None:
+    """Wrong names and places are told with what to do, and exit code 1."""
+    assert "jupyter tfgpu ps" in tfgpu("logs", "nothing", code=1)
+    assert "can't name a kernel" in tfgpu("install", "--name", "my kernel", "--prefix", str(tmp_path), code=1)
+    assert "--user" in tfgpu("install", "--name", "mine", "--prefix", "/proc/nowhere", code=1)
+    assert 'Allowed: 0, 1' in tfgpu("install", "--name", "mine", "--prefix", str(tmp_path), "--gpus", "lots", code=1)
