@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -133,3 +134,26 @@ async def test_a_time_that_is_none_is_refused(jp_fetch: Fetch) -> None:
     with pytest.raises(HTTPClientError) as refused:
         await jp_fetch("tfgpu", "gpus", params={"since": "yesterday"})
     assert refused.value.code == 400
+
+
+async def test_only_kernels_of_ours_are_moved(jp_fetch: Fetch) -> None:
+    """A kernel that isn't there is not found, and a body that names no GPU is refused."""
+    for body, code in (('{"gpus": ["GPU-1"]}', 404), ('{"gpus": []}', 400), ("[1]", 400)):
+        with pytest.raises(HTTPClientError) as refused:
+            await jp_fetch("tfgpu", "kernels", "k1", "gpus", method="PUT", body=body)
+        assert refused.value.code == code
+
+
+async def test_a_change_is_hinted(jp_fetch: Fetch, jp_serverapp: Any) -> None:
+    """The event has a schema that it fits, so whoever listens gets it."""
+    heard: list[str] = []
+
+    async def hear(logger: Any, schema_id: str, data: dict[str, Any]) -> None:
+        heard.append(schema_id)
+
+    event = "urn:tfgpu-kernel:gpus:v1"
+    jp_serverapp.event_logger.add_listener(schema_id=event, listener=hear)
+    [app] = jp_serverapp.extension_manager.extension_apps["tfgpu_kernel"]
+    app._sampler._changed()
+    await asyncio.sleep(0.05)
+    assert heard == [event]

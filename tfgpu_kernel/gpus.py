@@ -194,7 +194,7 @@ async def _leased(
     """Lease units to a run folder; wait for them where the setting says so."""
     here = {unit.uuid for unit in units.units(sample)}
     kept = tuple(holder.gpu for holder in lease.held_by(run.path))
-    if kept and here.issuperset(kept):
+    if kept and here.issuperset(kept) and not _elsewhere(config.gpus, kept, units.units(sample)):
         return kept, sample  # a restart keeps what the kernel had
 
     async def attempt(sample: nvml.Sample, since: float) -> Sequence[str]:
@@ -229,6 +229,14 @@ async def _leased(
             await asyncio.sleep(LOOK_SECONDS)
             with contextlib.suppress(nvml.NvmlError):  # the next look may find the driver back
                 sample = await nvml.sample_async(NVML_SECONDS)
+
+
+def _elsewhere(gpus: Gpus, kept: Sequence[str], here: Sequence[Unit]) -> bool:
+    """Whether the setting names other GPUs than the kernel has: it was moved between two starts."""
+    if not isinstance(gpus, tuple):
+        return False
+    named = {unit.uuid for unit in here if {unit.place, unit.uuid} & set(gpus)}
+    return named != set(kept)
 
 
 def pick(

@@ -21,22 +21,12 @@ export function actions(
   trans: TranslationBundle
 ): Act {
   const settings = app.serviceManager.serverSettings;
+  const restart = restarter(app, notebooks);
 
   const open = async (kernel: IKernel): Promise<void> => {
     const command =
       kernel.kind === 'console' ? 'console:open' : 'docmanager:open';
     await app.commands.execute(command, { path: kernel.path });
-  };
-
-  const restart = async (kernel: IKernel): Promise<void> => {
-    const shown = notebooks?.find(
-      panel => panel.sessionContext.session?.kernel?.id === kernel.kernel_id
-    );
-    // an open notebook's own connection knows what to clear and whom to tell
-    const connection = shown?.sessionContext.session?.kernel;
-    await (connection
-      ? connection.restart()
-      : KernelAPI.restartKernel(kernel.kernel_id, settings));
   };
 
   const agreed = async (title: string, button: string): Promise<boolean> => {
@@ -87,5 +77,25 @@ export function actions(
       );
     }
     await gpuModel.refresh();
+  };
+}
+
+/** Make the function that restarts a kernel, through its open notebook where there is one. */
+export function restarter(
+  app: JupyterFrontEnd,
+  notebooks: INotebookTracker | null
+): (kernel: IKernel) => Promise<void> {
+  return async kernel => {
+    const shown = notebooks?.find(
+      panel => panel.sessionContext.session?.kernel?.id === kernel.kernel_id
+    );
+    // an open notebook's own connection knows what to clear and whom to tell
+    const connection = shown?.sessionContext.session?.kernel;
+    await (connection
+      ? connection.restart()
+      : KernelAPI.restartKernel(
+          kernel.kernel_id,
+          app.serviceManager.serverSettings
+        ));
   };
 }

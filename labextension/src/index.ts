@@ -1,6 +1,7 @@
 import { banner } from './banner';
 import { launches } from './launches';
 import { model } from './model';
+import { move } from './move';
 import { notices } from './notices';
 import { panel } from './panel';
 import { running } from './running';
@@ -16,6 +17,7 @@ export default [
   status,
   panel,
   running,
+  move,
   warnings,
   sharing
 ];

@@ -2,6 +2,7 @@ import type {
   JupyterFrontEnd,
   JupyterFrontEndPlugin
 } from '@jupyterlab/application';
+import { ServerConnection } from '@jupyterlab/services';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import type { IDisposable } from '@lumino/disposable';
 import { Poll } from '@lumino/polling';
@@ -69,7 +70,19 @@ class GpuModel implements IGpuModel, IDisposable {
 
   private async _ask(): Promise<void> {
     const times = this._history.times;
-    const report = await gpus(times[times.length - 1] ?? 0);
+    let report: IGpuReport;
+    try {
+      report = await gpus(times[times.length - 1] ?? 0);
+    } catch (error) {
+      if (
+        error instanceof ServerConnection.ResponseError &&
+        error.response.status === 404
+      ) {
+        // a server without our extension: it will not learn it while the page is open
+        void this._poll.stop();
+      }
+      throw error;
+    }
     this._history = joined(this._history, report.history);
     this._report = report;
     this._changed.emit();

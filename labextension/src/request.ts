@@ -158,3 +158,13 @@ export async function cancelJob(id: string): Promise<void> {
 export async function report(id: string): Promise<string> {
   return (await call(`sharing/jobs/${id}/report`, 'GET')).text();
 }
+
+/** Choose the GPUs that a kernel has from its next restart on. */
+export async function moveKernel(
+  kernelId: string,
+  uuids: string[]
+): Promise<void> {
+  await call(`kernels/${encodeURIComponent(kernelId)}/gpus`, 'PUT', {
+    gpus: uuids
+  });
+}

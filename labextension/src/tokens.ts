@@ -128,5 +128,6 @@ export const IGpuModel = new Token<IGpuModel>(
 /** The commands that views run; each is registered by the plugin that it is about. */
 export const Commands = {
   openPanel: 'tfgpu:open-panel',
+  restartOnGpu: 'tfgpu:restart-on-gpu',
   doctor: 'tfgpu:doctor'
 } as const;

@@ -225,6 +225,23 @@ def test_open_interrupt_and_restart_act_on_the_kernel(gpu_lab: Lab, driver: Driv
     assert len(after := gpu_lab.server.containers()) == 1 and after != before
 
 
+def test_a_kernel_is_restarted_on_another_gpu(gpu_lab: Lab, driver: Driver) -> None:
+    """The command offers the other GPUs with what is free there; the kernel then has the chosen one, and no other."""
+    driver.hold(start(gpu_lab, "alpha.ipynb"), 0, GIB)
+    gpu_lab.notebook("alpha.ipynb")
+    gpu_lab.idle()
+    panel(gpu_lab)
+    expect(gpu(gpu_lab, 0).get_by_role("listitem")).to_contain_text("alpha.ipynb", timeout=PROMPT_MS)
+    gpu_lab.command("tfgpu:restart-on-gpu")
+    dialog = gpu_lab.page.locator(".jp-Dialog")
+    expect(dialog.locator("option")).to_have_text(["GPU 1, A100-SXM4-40GB: 39.4 GiB free"])
+    dialog.locator(".jp-mod-accept").click()
+    expect(gpu(gpu_lab, 1).get_by_role("listitem")).to_contain_text("alpha.ipynb", timeout=20_000)
+    expect(gpu(gpu_lab, 0).get_by_role("listitem")).to_have_count(0)
+    [container] = driver.machine.kernels()
+    assert driver.machine.toolkit.granted(container) == [machine(2).gpus[1].uuid]
+
+
 def test_rows_are_sorted_as_wished(gpu_lab: Lab, driver: Driver) -> None:
     """By memory, or by name; the choice is a labelled control."""
     for name, size in (("c.ipynb", 1), ("a.ipynb", 2), ("b.ipynb", 3)):

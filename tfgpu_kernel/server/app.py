@@ -96,6 +96,7 @@ class TfgpuApp(ExtensionApp):
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Go on where the loop runs."""
         self._pulse.start()
+        self._sampler.wake()  # kernels that were taken up are sampled, whether somebody looks or not
         await sessions.complete(serverapp.session_manager, self._adopted, serverapp.root_dir)
         with contextlib.suppress(EngineNotFound):
             self._sweeping = asyncio.get_running_loop().create_task(sweep.regularly(find.engine(), self.log))

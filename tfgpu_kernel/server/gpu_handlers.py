@@ -1,4 +1,4 @@
-"""The REST call that shows GPUs by notebook."""
+"""The REST calls that show GPUs by notebook, and move a kernel to another GPU."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .roster import Roster
 from .sampler import Sampler
 
 
-class GpusHandler(APIHandler):
-    """``GET /tfgpu/gpus?since=TIME``: GPUs, who is on them, kernels, and the history after ``since``."""
+class _Handler(APIHandler):
+    """What the calls share."""
 
     auth_resource = "tfgpu"
 
@@ -23,6 +23,10 @@ class GpusHandler(APIHandler):
         """Take what the app owns."""
         self._sampler = sampler
         self._roster = roster
+
+
+class GpusHandler(_Handler):
+    """``GET /tfgpu/gpus?since=TIME``: GPUs, who is on them, kernels, and the history after ``since``."""
 
     @web.authenticated
     @authorized
@@ -38,4 +42,24 @@ class GpusHandler(APIHandler):
         self.finish(asdict(answer))
 
 
-ROUTES: Final = ((r"/tfgpu/gpus", GpusHandler),)
+class KernelGpusHandler(_Handler):
+    """``PUT /tfgpu/kernels/<kernel id>/gpus``: choose the GPUs that a kernel has from its next restart on."""
+
+    @web.authenticated
+    @authorized
+    async def put(self, kernel_id: str) -> None:
+        """Take ``{"gpus": [UUID, …]}``; answer 204, 404 where no such kernel of ours runs, 400 for other bodies."""
+        body = self.get_json_body()
+        gpus = body.get("gpus") if isinstance(body, dict) else None
+        if not isinstance(gpus, list) or not gpus or not all(isinstance(uuid, str) for uuid in gpus):
+            raise web.HTTPError(400, 'The body wants {"gpus": [UUID, …]}.')
+        if not self._roster.move(kernel_id, gpus):
+            raise web.HTTPError(404, "No kernel in a container has this id; it may have just ended.")
+        self.set_status(204)
+        self.finish()
+
+
+ROUTES: Final = (
+    (r"/tfgpu/gpus", GpusHandler),
+    (r"/tfgpu/kernels/(?P<kernel_id>[\w-]+)/gpus", KernelGpusHandler),
+)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from tornado import web
+
 from ..provisioner import TfgpuProvisioner
 
 HOST: Final = ""
@@ -88,13 +90,27 @@ class Roster:
             for kernel_id, manager, container, gpus in self._managers()
         ]
 
+    def move(self, kernel_id: str, gpus: Sequence[str]) -> bool:
+        """Let a kernel have these GPUs from its next restart on; False where no such kernel of ours runs.
+
+        Whether it can have them is judged then, by the same rules as at a start.
+        """
+        try:
+            provisioner = getattr(self._kernels.get_kernel(kernel_id), "provisioner", None)
+        except (KeyError, web.HTTPError):  # jupyter_server's manager raises the latter
+            return False
+        if not isinstance(provisioner, TfgpuProvisioner):
+            return False
+        provisioner.gpus = list(gpus)
+        return True
+
     def _managers(self) -> list[tuple[str, Any, str, tuple[str, ...]]]:
         """Return kernel id, manager, container and GPUs of each kernel."""
         found = []
         for kernel_id in self._kernels.list_kernel_ids():
             try:
                 manager = self._kernels.get_kernel(kernel_id)
-            except KeyError:  # ended meanwhile
+            except (KeyError, web.HTTPError):  # ended meanwhile
                 continue
             provisioner = getattr(manager, "provisioner", None)
             if isinstance(provisioner, TfgpuProvisioner):
