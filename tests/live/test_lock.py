@@ -186,3 +186,27 @@ def test_mounts_and_privileges_are_ignored_and_told(locked: Path) -> None:
     for key in more:
         assert f"'{key}'" in said
     assert "Reproduced" in said
+
+
+def test_packages_are_kept_as_people_work(notebook: Path) -> None:
+    """A package that is added is there at the next start, locked by hash; one that is removed is gone."""
+    change(notebook, lambda raw: raw["cells"][3].update(source="import cowsay\nprint(cowsay.__version__)"))
+    assert "No module named 'cowsay'" in tfgpu("lock", notebook, code=1)
+    said = tfgpu("add", notebook, "cowsay")
+    assert "Added: cowsay" in said
+    [package] = json.loads(notebook.read_text())["metadata"]["tfgpu"]["packages"]["added"]
+    assert (package["name"], len(package["sha256"][0])) == ("cowsay", 64)
+    tfgpu("execute", notebook)
+    tfgpu("lock", notebook)
+    assert "Reproduced: bit-identical." in tfgpu("verify", notebook)
+
+    def tampered(raw: Any) -> None:
+        raw["metadata"]["tfgpu"]["packages"]["added"][0]["sha256"] = ["0" * 64]
+        raw["metadata"]["tfgpu"]["packages"]["layers"] = []
+
+    kept = notebook.read_bytes()
+    change(notebook, tampered)
+    assert "THESE PACKAGES DO NOT MATCH THE HASHES" in tfgpu("verify", notebook, "--yes", code=1)
+    notebook.write_bytes(kept)
+    assert "Taken away: cowsay" in tfgpu("remove", notebook, "cowsay")
+    assert "No module named 'cowsay'" in tfgpu("execute", notebook, code=1)
