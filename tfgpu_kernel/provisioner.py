@@ -18,7 +18,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Bool, Dict, Float, Int, List, Unicode, Union
 
-from . import launches, lease, obituaries, pool, sweep
+from . import launches, lease, obituaries, pool, sweep, vigil
 from .config import AUTO, KernelConfig, parse
 from .deaths import explain
 from .engine import find
@@ -29,6 +29,7 @@ from .handover import Handover, root_of
 from .launch import LOG_LINES, Kernel, Request, prepare, start
 from .launches import Launch
 from .lock.start import locked
+from .notices import Notice
 from .progress import Step
 from .runfolder import RunFolder
 
@@ -296,6 +297,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
         launches.leave(entry, Step("ready", f"Ready after {kernel.seconds:.1f} s"))
         self._kernel, self._run = kernel, kernel.run
         await self._provide(kernel, kwargs)
+        await asyncio.to_thread(self._look_after, kernel)
         self._active, self._asked_to_end, self._restarting = True, False, False
         self._failure = self._report = None
         self.connection_info = kernel.connection.host_info()
@@ -343,6 +345,8 @@ class TfgpuProvisioner(KernelProvisionerBase):
 
     async def cleanup(self, restart: bool = False) -> None:
         """Remove the container, and with the last one the run folder."""
+        if self._run is not None:
+            vigil.unwatch(self._run)
         self._restarting = restart
         if self._kernel is not None:
             engine = self._need_engine()
@@ -477,6 +481,12 @@ class TfgpuProvisioner(KernelProvisionerBase):
         except TfgpuError as error:
             self.log.warning("Kernel %s can't outlive this server: %s", self.kernel_id, error)
 
+    def _look_after(self, kernel: Kernel) -> None:
+        state = kernel.run.state()
+        account = TfgpuError("", "")  # there is nothing to be told yet
+        notice = Notice(self.kernel_id, state.kernel_name if state else "", state.notebook if state else "", account)
+        vigil.begin(notice, kernel.run, kernel.gpu, (kernel.identity.host_uid, kernel.identity.host_gid))
+
     def resume(self, left: Handover, run: RunFolder, engine: Engine) -> KernelConnectionInfo:
         """Take up a kernel that runs and that a server before this one started; see adopt.py."""
         self._engine, self._run, self._cwd = engine, run, left.cwd
@@ -491,6 +501,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
             left.gpu,
             left.seconds,
         )
+        self._look_after(self._kernel)
         self._active = True
         self.connection_info = self._kernel.connection.host_info()
         return self.connection_info
@@ -498,6 +509,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
     def release(self) -> None:
         """Let go of the kernel without ending it: a next server takes it up."""
         if self._kernel is not None:
+            vigil.unwatch(self._kernel.run)
             self._need_engine().unwatch(self._kernel.container)
             _owned.pop(self._kernel.container, None)
         self._kernel, self._run, self._active = None, None, False

@@ -1,3 +1,4 @@
+import { advice } from './advice';
 import { banner } from './banner';
 import { launches } from './launches';
 import { model } from './model';
@@ -10,6 +11,7 @@ import { status } from './status';
 import { warnings } from './warnings';
 
 export default [
+  advice,
   launches,
   banner,
   notices,

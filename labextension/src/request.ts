@@ -71,6 +71,12 @@ export async function deaths(): Promise<IDeath[]> {
   return ((await answer.json()) as { deaths: IDeath[] }).deaths;
 }
 
+/** What users of running kernels must be told, oldest first. */
+export async function notices(): Promise<IDeath[]> {
+  const answer = await call('notices', 'GET');
+  return ((await answer.json()) as { notices: IDeath[] }).notices;
+}
+
 /** Ask a launch to stop. */
 export async function cancel(kernelId: string): Promise<void> {
   await call(`launches/${encodeURIComponent(kernelId)}`, 'DELETE');

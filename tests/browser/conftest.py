@@ -71,7 +71,7 @@ def shared_server() -> Iterator[Server]:
     made = Path(tempfile.mkdtemp(prefix="tfb-"))
     try:
         with running(made) as server:
-            common: dict[str, Any] = {"gpu_required": False, "network": "none"}
+            common: dict[str, Any] = {"gpus": "none", "network": "none"}
             server.kernelspec("tfgpu", "TensorFlow GPU (Docker)", image=recipes.ensure("tf:py311"), **common)
             server.kernelspec("slim", "Slim (Docker)", image=recipes.ensure("slim"), **common)
             yield server

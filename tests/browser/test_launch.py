@@ -48,7 +48,7 @@ def test_the_launcher_starts_a_kernel_in_a_container(lab: Lab) -> None:
 def test_cancel_during_a_pull_leaves_nothing(lab: Lab, slow_registry: tuple[Registry, str]) -> None:
     """The notebook shows how far the pull is; Cancel ends it, and leaves no image, container, kernel or dialog."""
     _, reference = slow_registry
-    lab.server.kernelspec("slow", "Slow (Docker)", image=reference, gpu_required=False)
+    lab.server.kernelspec("slow", "Slow (Docker)", image=reference, gpus="none")
     lab.expect_error(FAILED_REQUEST)
     lab.open()
     lab.launch("Slow (Docker)")
@@ -72,7 +72,7 @@ def test_a_reload_in_mid_launch_shows_its_progress(lab: Lab, tmp_path: Path) -> 
     (lab.server.root / "slow/sitecustomize.py").write_text(SLOW_START)
     slow = {"PYTHONPATH": f"{lab.server.root}/slow"}
     image = recipes.ensure("slim")
-    lab.server.kernelspec("late", "Late (Docker)", image=image, gpu_required=False, network="none", env=slow)
+    lab.server.kernelspec("late", "Late (Docker)", image=image, gpus="none", network="none", env=slow)
     lab.server.notebook("late.ipynb", "1 + 1", kernel="late")
     lab.open()
     lab.notebook("late.ipynb")
@@ -89,7 +89,7 @@ def test_a_reload_in_mid_launch_shows_its_progress(lab: Lab, tmp_path: Path) -> 
 
 def test_a_failed_start_says_what_to_do_and_can_be_tried_again(lab: Lab) -> None:
     """An image without Python 3: cause and remedy stand in the notebook, once; after the correction it starts."""
-    common: dict[str, Any] = {"gpu_required": False, "network": "none", "pull": "never"}
+    common: dict[str, Any] = {"gpus": "none", "network": "none", "pull": "never"}
     lab.server.kernelspec("broken", "Broken (Docker)", image="tfgpu-test/no-such:image", **common)
     lab.expect_error(FAILED_REQUEST)
     lab.server.notebook("broken.ipynb", "1 + 1", kernel="broken")
@@ -124,7 +124,7 @@ def test_a_failed_restart_is_told(lab: Lab, server: Server) -> None:
     """A restart whose image is gone meanwhile says so, although Jupyter only says "Exception restarting kernel"."""
     gone = "tfgpu-test/gone:soon"
     subprocess.run(["docker", "tag", recipes.ensure("slim"), gone], check=True, capture_output=True)
-    server.kernelspec("gone", "Gone (Docker)", image=gone, gpu_required=False, network="none", pull="never")
+    server.kernelspec("gone", "Gone (Docker)", image=gone, gpus="none", network="none", pull="never")
     server.notebook("gone.ipynb", "1 + 1", kernel="gone")
     lab.open()
     lab.notebook("gone.ipynb")
@@ -141,7 +141,7 @@ def test_a_failed_restart_is_told(lab: Lab, server: Server) -> None:
 def test_a_kernel_beyond_its_memory_says_so(lab: Lab, server: Server) -> None:
     """The page says out of memory, with the notebook's name and the limit, instead of "appears to have died"."""
     image = recipes.ensure("slim")
-    server.kernelspec("small", "Small (Docker)", image=image, gpu_required=False, network="none", memory="256m")
+    server.kernelspec("small", "Small (Docker)", image=image, gpus="none", network="none", memory="256m")
     server.notebook("mnist.ipynb", "1 + 1", kernel="small")
     lab.open()
     lab.notebook("mnist.ipynb")

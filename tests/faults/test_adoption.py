@@ -40,7 +40,7 @@ def test_a_killed_servers_kernels_go_on_with_the_next(server: Server) -> None:
 
 def test_a_stopped_server_ends_its_kernels_unless_told_to_detach(server: Server, kernels: Path, slim: str) -> None:
     """``on_server_stop``: "shutdown" leaves nothing, "detach" leaves the kernel to the next server."""
-    install(kernels.parent.parent, "stays", "--image", slim, "--no-gpu-required", "--on-server-stop", "detach")
+    install(kernels.parent.parent, "stays", "--image", slim, "--gpus", "none", "--on-server-stop", "detach")
     server.session("goes.ipynb")
     stays = server.session("stays.ipynb", "stays")
     with server.page(stays["kernel"]["id"]) as page:

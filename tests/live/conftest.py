@@ -48,10 +48,10 @@ def nvidia_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine
 
 @pytest.fixture
 def kernels(tmp_path: Path, slim: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make the kernelspec ``tfgpu`` of this test, visibly without need of a GPU; return its data folder."""
+    """Make the kernelspec ``tfgpu`` of this test, visibly without a GPU; return its data folder."""
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "prefix/share/jupyter"))
-    install(tmp_path / "prefix", "tfgpu", "--image", slim, "--no-gpu-required")
+    install(tmp_path / "prefix", "tfgpu", "--image", slim, "--gpus", "none")
     return tmp_path / "prefix/share/jupyter"
 
 

@@ -53,7 +53,7 @@ def image(request: pytest.FixtureRequest, kernels: Path) -> str:
         reference = recipes.ensure(request.param)
     except recipes.RecipeUnavailable as why:
         pytest.skip(str(why))
-    install(kernels.parents[1], "tfgpu", "--image", reference, "--no-gpu-required")
+    install(kernels.parents[1], "tfgpu", "--image", reference, "--gpus", "none")
     return reference
 
 

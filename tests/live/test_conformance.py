@@ -14,7 +14,7 @@ def _kernelspec(tmp_path_factory: pytest.TempPathFactory, slim: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
         patch.setenv("JUPYTER_PATH", str(folder / "share/jupyter"))
-        install(folder, "tfgpu", "--image", slim, "--no-gpu-required")
+        install(folder, "tfgpu", "--image", slim, "--gpus", "none")
         yield  # type: ignore[misc]
 
 

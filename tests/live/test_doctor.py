@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from .doctor_cases import CASES, IMAGE, PAGE, Case, Examine, machines
 from .gpu_machine import Machine, needs_own_engine
@@ -22,7 +23,19 @@ def examine(tmp_path_factory: pytest.TempPathFactory, nvidia_machine: Machine) -
         yield made
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.title for case in CASES])
+QUICK = {"", "driver", "registered", "device", "libcuda"}
+"""Broken rungs that every run tries, each once; the rest is for the night, since each case starts a container."""
+
+
+def _cases() -> Iterator[ParameterSet]:
+    seen = set[str]()
+    for case in CASES:
+        quick = case.broken in QUICK and case.broken not in seen and case.where != "cdi"
+        seen.add(case.broken)
+        yield pytest.param(case, id=case.title, marks=() if quick else pytest.mark.nightly)
+
+
+@pytest.mark.parametrize("case", _cases())
 def test_each_rung(examine: Examine, case: Case) -> None:
     """The rung that is broken is named first, those above aren't reached, the remedy is the right one."""
     code, found, text = examine(case)

@@ -72,7 +72,7 @@ def test_cpu_image_from_nothing_trains_mnist(kernels: Path, workspace: Path, eng
     assert minutes <= MINUTES
     assert re.search(r"\btensorflow-cpu==2\.21\.\d", record.labels[IMAGE_PACKAGES])
     assert json.loads(tfgpu("image", "inspect", "--json", built))["adds"] == []
-    install(kernels.parents[1], "tfgpu", "--image", built, "--no-gpu-required", "--pull", "never")
+    install(kernels.parents[1], "tfgpu", "--image", built, "--gpus", "none", "--pull", "never")
     output = workspace / "out.ipynb"
     tfgpu("execute", "examples/mnist_mlp.ipynb", "-o", str(output))
     accuracy = re.search(r"test accuracy: ([\d.]+)", output.read_text())

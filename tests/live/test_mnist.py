@@ -24,7 +24,7 @@ EXAMPLE = ROOT / "examples/mnist_mlp.ipynb"
 @pytest.mark.timeout(900)
 def test_the_example_trains(kernels: Path, workspace: Path, tensorflow: str) -> None:
     """examples/mnist_mlp.ipynb reaches 97 % on the CPU, and keeps its pictures."""
-    install(kernels.parents[1], "tfgpu", "--image", tensorflow, "--no-gpu-required")
+    install(kernels.parents[1], "tfgpu", "--image", tensorflow, "--gpus", "none")
     output = workspace / "out.ipynb"
     subprocess.run(
         [sys.executable, "-m", "tfgpu_kernel.cli", "execute", "examples/mnist_mlp.ipynb", "-o", str(output)],
@@ -58,7 +58,7 @@ async def test_it_trains_is_interrupted_and_completes(
         image = recipes.ensure(name)
     except recipes.RecipeUnavailable as why:
         pytest.skip(f"{name} {why}")
-    install(kernels.parents[1], "tfgpu", "--image", image, "--no-gpu-required")
+    install(kernels.parents[1], "tfgpu", "--image", image, "--gpus", "none")
     example: Any = nbformat.read(EXAMPLE, as_version=4)  # type: ignore[no-untyped-call]
     cells = [cell.source for cell in example.cells if cell.cell_type == "code"]
     told: list[str] = []

@@ -61,7 +61,7 @@ def run(client: BlockingKernelClient, code: str) -> str:
 def home(slim: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """Run a server as the user, with the canary in its environment; its home is what it serves."""
     folder = Path(tempfile.mkdtemp(prefix="tfu-"))
-    install(folder / ".local", "tfgpu", "--image", slim, "--no-gpu-required")
+    install(folder / ".local", "tfgpu", "--image", slim, "--gpus", "none")
     (folder / ".ssh").mkdir()
     (folder / ".ssh/id_rsa").write_text("secret")
     (folder / ".bashrc").write_text("secret")

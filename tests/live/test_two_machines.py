@@ -164,7 +164,7 @@ def test_mnist_comes_out_again(
         pytest.skip(str(why))
     if way == "registry":
         reference = pushed(reference, request.getfixturevalue("server"))
-    install(kernels.parents[1], "tfgpu", "--image", reference, "--no-gpu-required")
+    install(kernels.parents[1], "tfgpu", "--image", reference, "--gpus", "none")
     notebook = Path(shutil.copy(EXAMPLE, workspace / "mnist.ipynb"))
     bind_datasets(here)
     try:

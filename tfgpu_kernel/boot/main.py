@@ -7,7 +7,7 @@ import sys
 from typing import Any, Callable
 
 # Loaded now: later no import finds this archive.
-from . import here, hints, keep, repeatable, seen, warm  # noqa: F401
+from . import gpu, here, hints, keep, repeatable, seen, warm  # noqa: F401
 from .codes import NO_FOLDER, NO_IPYKERNEL, NO_RUN_FOLDER
 
 OPEN_FILES = 65536  # Docker 29 starts with 1024, too few for tf.data; the hard limit is the engine's
@@ -35,6 +35,7 @@ def main(connection_file: str) -> int:
     keeper = keep.install(os.path.dirname(connection_file))
     here.begin()
     _with_shell(hints.install)
+    _with_shell(lambda shell: gpu.install(shell, os.path.dirname(connection_file)))
     warm.arm(connection_file, keeper)
     # The archive that this came from is no place for a notebook's imports; ipykernel_launcher sets the rest.
     sys.path[0] = ""

@@ -8,13 +8,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from .. import launches, obituaries
+from .. import launches, notices, obituaries
 from ..launches import Launch
+from ..notices import Notice
 from ..obituaries import Obituary
 from .records import Death, LaunchState, death, launch_state
 
 LAUNCH_EVENT: Final = "urn:tfgpu-kernel:launch:v1"
 DEATH_EVENT: Final = "urn:tfgpu-kernel:death:v1"
+NOTICE_EVENT: Final = "urn:tfgpu-kernel:notice:v1"
 _KEPT: Final = 50
 _PAUSE_SECONDS: Final = 0.25
 """Least time between two hints of one launch's same phase: a pull tells of each layer many times a second."""
@@ -37,6 +39,7 @@ class Feed:
         self._ended: deque[LaunchState] = deque(maxlen=_KEPT)
         self._told: dict[str, tuple[str, float]] = {}
         self._stops = [launches.listen(self._launch_changed), obituaries.listen(self._kernel_died)]
+        self._stops.append(notices.listen(self._noticed))
 
     def launches(self) -> list[LaunchState]:
         """Return the launches that ended lately, then those under way, oldest first."""
@@ -46,6 +49,10 @@ class Feed:
     def deaths(self) -> list[Death]:
         """Return the latest deaths, oldest first."""
         return [death(obituary, self._root) for obituary in obituaries.recent()]
+
+    def notices(self) -> list[Death]:
+        """Return what running kernels' users must be told, oldest first; the same record as a death's."""
+        return [death(notice, self._root) for notice in notices.recent()]
 
     def close(self) -> None:
         """Listen no more."""
@@ -72,3 +79,7 @@ class Feed:
     def _kernel_died(self, obituary: Obituary) -> None:
         data = {"kernel_id": obituary.kernel_id}
         self._loop.call_soon_threadsafe(self._emit, DEATH_EVENT, data)
+
+    def _noticed(self, notice: Notice) -> None:
+        data = {"kernel_id": notice.kernel_id}
+        self._loop.call_soon_threadsafe(self._emit, NOTICE_EVENT, data)

@@ -61,6 +61,16 @@ class DeathsHandler(TfgpuHandler):
         self.finish({"deaths": [asdict(death) for death in self.feed.deaths()]})
 
 
+class NoticesHandler(TfgpuHandler):
+    """``GET /tfgpu/notices``: that kernels run on the CPU, or lost their GPU."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answer ``{"notices": [Death, …]}``, oldest first."""
+        self.finish({"notices": [asdict(notice) for notice in self.feed.notices()]})
+
+
 class KeptHandler(TfgpuHandler):
     """``DELETE /tfgpu/kept/<kernel id>``: take what a kernel printed while no page could get it."""
 
@@ -92,5 +102,6 @@ ROUTES: Final = (
     (r"/tfgpu/launches", LaunchesHandler),
     (rf"/tfgpu/launches/{_KERNEL}", LaunchHandler),
     (r"/tfgpu/deaths", DeathsHandler),
+    (r"/tfgpu/notices", NoticesHandler),
     (rf"/tfgpu/kept/{_KERNEL}", KeptHandler),
 )

@@ -8,6 +8,7 @@ from typing import Final
 
 from ..errors import TfgpuError
 from ..launches import Launch
+from ..notices import Notice
 from ..obituaries import Obituary
 from .actions import Action, actions
 
@@ -77,7 +78,7 @@ def launch_state(launch: Launch, root: str, ended: float | None = None) -> Launc
     )
 
 
-def death(obituary: Obituary, root: str) -> Death:
+def death(obituary: Obituary | Notice, root: str) -> Death:
     """Return an obituary as browsers get it, with the notebook's name in the sentence."""
     path = contents_path(obituary.notebook, root)
     told = failure(obituary.account)
