@@ -155,6 +155,12 @@ class KernelNotReady(TfgpuError):
     code = "kernel-not-ready"
 
 
+class PortUnreachable(TfgpuError):
+    """A port of a kernel's container was asked for, and nothing answers there."""
+
+    code = "port-unreachable"
+
+
 class KernelNotFound(TfgpuError):
     """No kernel of this user bears that id or name."""
 

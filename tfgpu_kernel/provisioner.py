@@ -18,7 +18,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Bool, Dict, Float, Int, List, Unicode, Union
 
-from . import launches, lease, obituaries, pool, sweep, vigil
+from . import launches, lease, obituaries, pool, ports, sweep, vigil
 from .config import AUTO, KernelConfig, parse
 from .deaths import explain
 from .engine import find
@@ -464,7 +464,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
     def _added_env(self, env: dict[str, str]) -> dict[str, str]:
         """Return what the caller and kernel.json add to the server's environment; the rest stays out."""
         named = set(self.kernel_spec.env if self.kernel_spec else ())
-        return {
+        return ports.environment(self.kernel_id) | {
             name: text
             for name, text in env.items()
             if (name in named or os.environ.get(name) != text) and name != "JPY_PARENT_PID"

@@ -1,5 +1,6 @@
 import { advice } from './advice';
 import { banner } from './banner';
+import { container } from './container';
 import { launches } from './launches';
 import { model } from './model';
 import { move } from './move';
@@ -13,6 +14,7 @@ import { warnings } from './warnings';
 export default [
   advice,
   launches,
+  container,
   banner,
   notices,
   model,

@@ -174,3 +174,23 @@ export async function moveKernel(
     gpus: uuids
   });
 }
+
+/** Make a terminal in a kernel's container; return its name. */
+export async function openTerminal(kernelId: string): Promise<string> {
+  const answer = await call(
+    `kernels/${encodeURIComponent(kernelId)}/terminal`,
+    'POST'
+  );
+  return ((await answer.json()) as { name: string }).name;
+}
+
+/** Where a browser finds a port of a kernel's container. */
+export function portUrl(kernelId: string, port: number): string {
+  const { baseUrl } = ServerConnection.makeSettings();
+  return URLExt.join(
+    baseUrl,
+    'tfgpu/kernels',
+    encodeURIComponent(kernelId),
+    `proxy/${port}/`
+  );
+}

@@ -174,7 +174,7 @@ def running(
     }
     with server.log.open("wb") as log:
         server.process = subprocess.Popen(
-            arguments, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            arguments, env=environment, cwd=server.root, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
         )
     try:
         _wait(server)

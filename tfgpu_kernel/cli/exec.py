@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..engine import find
+from ..engine import find, interactive
 from .kernels import one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
+    parser.add_argument(
+        "-t", "-it", "--tty", dest="terminal", action="store_true",
+        help="on this terminal: keys go in as they are typed (default command: a shell)",
+    )
     parser.add_argument("kernel", metavar="KERNEL", help="the beginning of its id, see ps")
     parser.add_argument(
         "command", metavar="CMD", nargs=argparse.REMAINDER, help="command and arguments (default: id)"
@@ -22,6 +26,10 @@ async def run(arguments: argparse.Namespace) -> int:
     engine = find.engine()
     try:
         kernel = await one(engine, arguments.kernel)
+        if arguments.terminal:
+            command = arguments.command or ["sh", "-c", "exec $(command -v bash || command -v sh)"]
+            # Nothing else is to be done meanwhile, so the loop may wait.
+            return interactive.run(engine.address, kernel.container.id, command)
         result = await engine.execute(kernel.container.id, arguments.command or ["id"], seconds=3600)
     finally:
         await engine.close()

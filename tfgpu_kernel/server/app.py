@@ -14,12 +14,12 @@ from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
 from traitlets import Bool
 
-from .. import adopt, launches, sweep
+from .. import adopt, launches, ports, sweep
 from ..engine import find
 from ..errors import EngineNotFound
 from ..launches import Launch
 from ..pool import Pool
-from . import gpu_handlers, replay, sessions, sharing
+from . import gpu_handlers, proxy, replay, sessions, sharing, terminals
 from .feed import Feed
 from .handlers import ROUTES, EngineHandler
 from .jobs import Jobs
@@ -75,6 +75,7 @@ class TfgpuApp(ExtensionApp):
         self._pulse = Pulse(self._engine_address(), self.log, lambda: emit(_ENGINE_EVENT, {}))
         self._sweeping: asyncio.Task[None] | None = None
         replay.use(self.settings)
+        ports.announce(self.serverapp.base_url)
         joined = Joined(self.serverapp.session_manager, self._is_ours)
         self.serverapp.session_manager.create_session = joined
         # Before the first request can list kernels or sessions: both forget what they don't find then.
@@ -113,6 +114,7 @@ class TfgpuApp(ExtensionApp):
         self.handlers.append((r"/tfgpu/engine", EngineHandler, {"pulse": self._pulse}))
         shared = {"jobs": self._jobs, "root": self.serverapp.root_dir if self.serverapp else ""}
         self.handlers.extend((path, handler, shared) for path, handler in sharing.ROUTES)
+        self.handlers.extend([*proxy.ROUTES, *terminals.ROUTES])
         owned = {"sampler": self._sampler, "roster": self._roster}
         self.handlers.extend((path, handler, owned) for path, handler in gpu_handlers.ROUTES)
 
