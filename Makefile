@@ -79,6 +79,10 @@ nightly: test ## Run all tests, those that take long included
 	$(call step,nightly,tests that take long)
 	@pytest tests -m nightly
 
+.PHONY: test-gpu
+test-gpu: engine ## Run the smoke tests on a real GPU (TFGPU_TEST_IMAGE names the image)
+	@pytest tests/hardware -m gpu -s
+
 .PHONY: wheel
 wheel: setup ## Build the wheel into dist/
 	@pip wheel --no-deps --wheel-dir dist .
