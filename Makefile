@@ -83,6 +83,10 @@ nightly: test ## Run all tests, those that take long included
 test-gpu: engine ## Run the smoke tests on a real GPU (TFGPU_TEST_IMAGE names the image)
 	@pytest tests/hardware -m gpu -s
 
+.PHONY: bench
+bench: setup ## Measure what the documentation gives figures for
+	@python bench/gpus.py
+
 .PHONY: wheel
 wheel: setup ## Build the wheel into dist/
 	@pip wheel --no-deps --wheel-dir dist .

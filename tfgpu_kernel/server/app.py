@@ -25,7 +25,7 @@ from .handlers import ROUTES, EngineHandler
 from .jobs import Jobs
 from .joined import Joined
 from .pulse import Pulse
-from .roster import Roster
+from .roster import Roster, Warm
 from .sampler import Sampler
 
 PROVISIONER: Final = "tfgpu-docker-provisioner"
@@ -65,7 +65,7 @@ class TfgpuApp(ExtensionApp):
         loop = asyncio.get_event_loop()
         self._feed = Feed(self.serverapp.root_dir, loop, emit)
         self._jobs = Jobs()
-        self._roster = Roster(self.serverapp.kernel_manager, self.serverapp.session_manager)
+        self._roster = Roster(self.serverapp.kernel_manager, self.serverapp.session_manager, self._waiting)
         self._sampler = Sampler(self._roster.containers, main_pid, lambda: emit(_GPUS_EVENT, {}))
 
         def launched(launch: Launch) -> None:
@@ -101,6 +101,9 @@ class TfgpuApp(ExtensionApp):
         await sessions.complete(serverapp.session_manager, self._adopted, serverapp.root_dir)
         with contextlib.suppress(EngineNotFound):
             self._sweeping = asyncio.get_running_loop().create_task(sweep.regularly(find.engine(), self.log))
+
+    def _waiting(self) -> Sequence[Warm]:
+        return [Warm(entry.container, entry.gpus) for entry in self._pool.state()]
 
     def _engine_address(self) -> str:
         try:

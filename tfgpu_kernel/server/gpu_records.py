@@ -165,7 +165,8 @@ def report(
     """Return the answer to a page whose newest point of the history is of the time ``since``."""
     sample = moment.sample
     owners = {resident.container: resident.kernel_id for resident in residents if resident.container != HOST}
-    waiting = {entry.container for entry in warm}
+    # One that is just taken is a kernel already, whatever the pool still says.
+    waiting = {entry.container for entry in warm} - owners.keys()
 
     def told(uuid: str) -> Holders | None:
         usage = moment.usages.get(uuid)
