@@ -137,7 +137,8 @@ class DockerEngine:
                 if error.status_code != 409 or "already in progress" not in str(error):
                     raise
 
-        await self._call(away)
+        # One that holds gigabytes takes long to remove on a busy disk.
+        await self._call(away, 4 * CALL_SECONDS)
 
     async def rename(self, container: str, name: str) -> None:
         """Give a container another name."""
