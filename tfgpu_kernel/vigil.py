@@ -26,7 +26,7 @@ from .runfolder import RunFolder
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 4.0
-"""With the kernel's own look every 4 s, a loss is told within 10 s."""
+"""With the kernel's own look every 3 s, a loss is told within 10 s, also on a busy machine."""
 NVML_SECONDS: Final = 3.0
 SURE_AFTER: Final = 2
 """So many looks in a row must go without an answer; a busy machine may miss one."""

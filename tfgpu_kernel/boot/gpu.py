@@ -10,7 +10,7 @@ from typing import Any, List
 NOTICE_FILE = "notice"  # what the server wants said before the first cell's own output
 LOST_FILE = "gpu-lost"  # made here when the GPU is lost; the server looks for it
 CONTROL = "/dev/nvidiactl"  # opening it wakes no GPU up, as /dev/nvidia0 would
-LOOK_SECONDS = 4.0
+LOOK_SECONDS = 3.0
 LOST = (
     "tfgpu: this kernel has lost its GPU: the container may not open NVIDIA's device files any more (systemd set its "
     "rules anew, as a daemon-reload does). What has been opened may go on; save what you need, then restart the "
