@@ -28,7 +28,7 @@ from .errors import ContainerGone, TfgpuError
 from .handover import Handover, root_of
 from .launch import LOG_LINES, Kernel, Request, prepare, start
 from .launches import Launch
-from .lock.start import locked
+from .lock.start import LOCK_OF, locked
 from .notices import Notice
 from .progress import Step
 from .runfolder import RunFolder
@@ -421,7 +421,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
     _cwd = "/"
 
     async def _launch(self, entry: Launch, kwargs: dict[str, Any]) -> Kernel:
-        config = await locked(self.settings(), entry.notebook)
+        config = await locked(self.settings(), kwargs.get("env", {}).get(LOCK_OF) or entry.notebook)
         self._cwd = os.path.abspath(kwargs.get("cwd") or os.getcwd())
         self._engine = find.engine()
         await sweep.once(self._engine, self.log)
@@ -467,7 +467,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
         return ports.environment(self.kernel_id) | {
             name: text
             for name, text in env.items()
-            if (name in named or os.environ.get(name) != text) and name != "JPY_PARENT_PID"
+            if (name in named or os.environ.get(name) != text) and name not in ("JPY_PARENT_PID", LOCK_OF)
         }
 
     async def _provide(self, kernel: Kernel, kwargs: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from .errors import ConfigError, LockStopped
 from .launch import Kernel
 from .launches import Launch
 from .lock.record import Repeatable
+from .lock.start import LOCK_OF
 from .overlay import OverlaidSpecs
 from .progress import Report
 from .provisioner import TfgpuProvisioner
@@ -125,7 +126,8 @@ async def rerun(
 
     stop = launches.listen(launched)
     try:
-        named = {"JPY_SESSION_NAME": str(path.resolve())} if follows_lock else {}
+        # Not as the notebook's own kernel: what its cells have installed is neither locked nor verified.
+        named = {LOCK_OF: str(path.resolve())} if follows_lock else {}
         async with client.async_setup_kernel(env={**os.environ, **named}):
             return await _run(client, manager, repeatable, begins, started)
     finally:

@@ -22,6 +22,7 @@ import type { Action, ILaunch } from './request';
 import { progressText } from './words';
 
 const CPU_KERNEL = 'tfcpu';
+const ASKED = 'consent-needed'; // the bar that asks for it stands right there
 const MOST_PIXELS = 320;
 
 /** What stands above a notebook while its kernel is launched, or after it failed or died. */
@@ -61,7 +62,7 @@ class Banner extends ReactWidget {
           }
         }}
       >
-        {trouble && (
+        {trouble && trouble.failure.code !== ASKED && (
           <Remedy
             failure={trouble.failure}
             actions={trouble.failure.actions.filter(action =>

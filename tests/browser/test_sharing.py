@@ -43,8 +43,6 @@ def test_receive_agree_run_verify(lab: Lab, server: Server) -> None:
     expect(banner).to_contain_text("exactly the layers")
     expect(banner).to_contain_text("Ignored, since no notebook decides about such things: 'mounts'")
     assert server.containers() == []
-    for dialog in lab.page.locator(".jp-Dialog .jp-mod-accept").all():
-        dialog.click()
     lab.picture("sharing-consent")
     banner.get_by_role("button", name="Agree").click()
     lab.idle()

@@ -188,6 +188,16 @@ def test_mounts_and_privileges_are_ignored_and_told(locked: Path) -> None:
     assert "Reproduced" in said
 
 
+@pytest.mark.nightly
+def test_what_cells_install_is_neither_locked_nor_verified(locked: Path) -> None:
+    """A package that a cell installed stays with the notebook's own kernels; a rerun doesn't have it."""
+    change(locked, lambda raw: raw["cells"][3].update(source="%pip install cowsay"))
+    tfgpu("execute", locked)
+    change(locked, lambda raw: raw["cells"][3].update(source="import cowsay"))
+    tfgpu("execute", locked)
+    assert "No module named 'cowsay'" in tfgpu("lock", locked, code=1)
+
+
 def test_packages_are_kept_as_people_work(notebook: Path) -> None:
     """A package that is added is there at the next start, locked by hash; one that is removed is gone."""
     change(notebook, lambda raw: raw["cells"][3].update(source="import cowsay\nprint(cowsay.__version__)"))

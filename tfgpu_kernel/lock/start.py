@@ -6,10 +6,15 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from ..config import KernelConfig, LockedImage
 from . import consent, read
 from .record import Lock
+
+LOCK_OF: Final = "TFGPU_LOCK_OF"
+"""In the environment that a rerun gives its launch: the notebook whose lock is followed, though the kernel is to have
+nothing else of that notebook, such as what its cells have installed."""
 
 
 async def locked(config: KernelConfig, notebook: str) -> KernelConfig:
