@@ -84,7 +84,7 @@ def gpu_server() -> Iterator[tuple[Server, Machine]]:
         with gpu_machine.running(made / "machine") as machine, pytest.MonkeyPatch.context() as patch:
             patch.setenv("DOCKER_HOST", machine.daemon.host)
             with running(made, env=machine.toolkit.env) as server:
-                common: dict[str, Any] = {"image": gpu_machine.SLIM, "network": "none"}
+                common: dict[str, Any] = {"image": gpu_machine.SLIM, "network": "none", "pool_size": 0}
                 for index in range(8):
                     name = f"TensorFlow on GPU {index}"
                     server.kernelspec(f"gpu{index}", name, gpus=[str(index)], memory="512m", **common)
