@@ -7,6 +7,7 @@ import contextlib
 import grp
 import os
 import pwd
+import resource
 import signal
 import socket
 import subprocess
@@ -28,6 +29,9 @@ from .driving import kernel
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="an engine of the tests' own needs root")
 ENGINE_BYTES = 700 * 2**20
 """Room to load the small image (docker load keeps a copy meanwhile), and soon full."""
+
+HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+"""No engine can lend more open files than its own machine allows."""
 
 
 async def failure(workspace: Path, name: str = "tfgpu") -> errors.TfgpuError:
@@ -187,8 +191,10 @@ def odd(slim: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]
     (folder / "disk").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ENGINE_BYTES}", "none", folder / "disk"], check=True)
     try:
+        # Docker 29 starts containers with so few open files.
+        options = (f"--data-root={folder}/disk/data", f"--default-ulimit=nofile=1024:{HARD}")
         hiding = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', f"{folder}/hidden")
-        with running({}, f"--data-root={folder}/disk/data", within=hiding) as daemon:
+        with running({}, *options, within=hiding) as daemon:
             carry(slim, daemon)
             (daemon.folder / "odd").symlink_to(folder)
             yield daemon
@@ -216,6 +222,14 @@ def at_odd(odd: Daemon, kernels: Path, slim: str, at: pytest.MonkeyPatch) -> Ite
     install(kernels.parents[1], "tfgpu", "--image", slim, "--gpus", "none", "--network", "none")
     yield odd
     assert odd.docker("ps", "--all", "--quiet").stdout == ""
+
+
+@needs_root
+async def test_engine_with_few_open_files(at_odd: Daemon, workspace: Path) -> None:
+    """A kernel raises its open files as far as it may where the engine's default is 1024; data pipelines need them."""
+    async with kernel(workspace) as driven:
+        told = await driven.run("import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))")
+    assert told == f"({min(65536, HARD)}, {HARD})\n"
 
 
 @needs_root
