@@ -198,6 +198,7 @@ def test_what_cells_install_is_neither_locked_nor_verified(locked: Path) -> None
     assert "No module named 'cowsay'" in tfgpu("lock", locked, code=1)
 
 
+@pytest.mark.nightly
 def test_packages_are_kept_as_people_work(notebook: Path) -> None:
     """A package that is added is there at the next start, locked by hash; one that is removed is gone."""
     change(notebook, lambda raw: raw["cells"][3].update(source="import cowsay\nprint(cowsay.__version__)"))

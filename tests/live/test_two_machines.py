@@ -133,6 +133,7 @@ def test_pulled_by_digest(here: Machine, there: Machine, server: registry.Regist
         subprocess.run(["docker", "rmi", reference], check=False, capture_output=True)
 
 
+@pytest.mark.nightly
 def test_bundle_without_registry_or_network(here: Machine, there: Machine, workspace: Path) -> None:
     """A bundle with the image takes a notebook, its data and a kept package to a machine that can't fetch any."""
     (workspace / "numbers.csv").write_text("1,2,3\n4,5,6\n")
