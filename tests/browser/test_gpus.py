@@ -357,6 +357,7 @@ def past(route: Route) -> None:
     route.fulfill(response=answer, json=report)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("count", [1, 8])
 def test_pictures_of_the_panel(gpu_lab: Lab, driver: Driver, count: int) -> None:
     """The panel with one GPU, and with eight, light and dark, for the documentation; it fits into its place."""
