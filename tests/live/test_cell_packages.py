@@ -46,7 +46,13 @@ def ordinary(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 folder.chmod(folder.stat().st_mode | 0o011)
 
 
-@pytest.fixture(params=["venv", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("tf:py311", "frozen:py36"))])
+@pytest.fixture(
+    params=[
+        "venv",
+        pytest.param("tf:py311", marks=pytest.mark.nightly),
+        pytest.param("frozen:py36", marks=pytest.mark.nightly),
+    ]
+)
 def image(request: pytest.FixtureRequest, kernels: Path) -> str:
     """Install the kernelspec for an image with numpy: in a venv, in Debian's Python, in a Python of its own."""
     try:
