@@ -72,6 +72,15 @@ class Lab:
         panel.wait_for(timeout=LOAD_MS)
         return panel
 
+    def remembered(self, path: str) -> None:
+        """Wait until JupyterLab has stored that this notebook is open, so that a page loaded anew shows it."""
+        folder = self.server.folder / "workspaces"
+        for _ in range(100):
+            if any(path in file.read_text() for file in folder.iterdir()):
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"{path} is in no workspace")
+
     @property
     def banner(self) -> Locator:
         """What stands above the visible notebook: the progress of its kernel's launch, or what went wrong."""

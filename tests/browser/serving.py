@@ -56,10 +56,13 @@ class Server:
         )
 
     def kernelspec(self, name: str, display_name: str, logos: str = "tfgpu", **settings: object) -> None:
-        """Make a launcher entry, or change one: its settings are those of the provisioner."""
+        """Make a launcher entry, or change one: its settings are those of the provisioner.
+
+        No kernel waits beside it unless a test says so: it would count as left behind.
+        """
         folder = self.folder / "data/kernels" / name
         folder.mkdir(parents=True, exist_ok=True)
-        provisioner = {"provisioner_name": "tfgpu-docker-provisioner", "config": settings}
+        provisioner = {"provisioner_name": "tfgpu-docker-provisioner", "config": {"pool_size": 0, **settings}}
         spec = {
             "argv": ["tfgpu"],
             "display_name": display_name,

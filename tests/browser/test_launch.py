@@ -77,6 +77,7 @@ def test_a_reload_in_mid_launch_shows_its_progress(lab: Lab, tmp_path: Path) -> 
     lab.open()
     lab.notebook("late.ipynb")
     expect(lab.banner).to_contain_text("Starting the kernel")
+    lab.remembered("late.ipynb")
     lab.expect_error("ERR_|Failed to fetch")  # what the page had asked for when it was left
     lab.page.reload()
     lab.ready()
