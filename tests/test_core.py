@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tfgpu_kernel import config, connection, deaths
+from tfgpu_kernel import bootfile, config, connection, deaths
 from tfgpu_kernel.boot import codes
 from tfgpu_kernel.engine.base import Exit
 from tfgpu_kernel.engine.translate import translated
@@ -185,3 +186,11 @@ def test_engine_texts_are_translated(text: str, kind: type[Exception]) -> None:
     assert type(error) is kind
     assert error.remedy
     assert text in str(error)
+
+
+def test_the_boot_program_is_the_same_in_every_process() -> None:
+    """Made at another time, it is the same to the byte: a ready kernel is compared by it across processes."""
+    first = bootfile.archive()
+    bootfile.archive.cache_clear()
+    time.sleep(2.1)  # a zip's times have steps of two seconds
+    assert bootfile.archive() == first

@@ -30,13 +30,16 @@ follow()
 
 @functools.cache
 def archive() -> bytes:
-    """Return the archive (a zipapp, see the standard library's module of that name)."""
+    """Return the archive (a zipapp, see the standard library's module of that name).
+
+    It has no times in it: in every process it is the same to the byte, so that kernels can be compared by it.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
-        file.writestr("__main__.py", _MAIN)
-        file.writestr("sitecustomize.py", _CUSTOMIZE)
+        file.writestr(zipfile.ZipInfo("__main__.py"), _MAIN)
+        file.writestr(zipfile.ZipInfo("sitecustomize.py"), _CUSTOMIZE)
         folder = importlib.resources.files(__package__) / "boot"
         for source in sorted(folder.iterdir(), key=lambda source: source.name):
             if source.name.endswith(".py"):
-                file.writestr(f"{PACKAGE}/{source.name}", source.read_bytes())
+                file.writestr(zipfile.ZipInfo(f"{PACKAGE}/{source.name}"), source.read_bytes())
     return buffer.getvalue()

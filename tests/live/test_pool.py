@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from tfgpu_kernel import quiet
+from tfgpu_kernel import pool, quiet
+from tfgpu_kernel.engine import find
 from tfgpu_kernel.pool import Pool, Waiting
 
+from .conftest import install
 from .driving import kernel
+
+RESTARTS = int(os.environ.get("TFGPU_TEST_RESTARTS", "20"))
+CLAIMS = int(os.environ.get("TFGPU_TEST_CLAIMS", "24"))
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +81,109 @@ async def test_restart_takes_the_kernel_that_waits(kernels: Path, workspace: Pat
         await one_ready(kept)
         await driven.restart()
         assert await driven.run("print(2)") == "2\n"
+
+
+async def test_first_cell_after_a_restart_loses_nothing(kernels: Path, workspace: Path) -> None:
+    """Sent right after the restart on the channels that the client holds, the first cell's output arrives whole."""
+    async with keeping() as kept, kernel(workspace) as driven:
+        for number in range(RESTARTS):
+            ready = await one_ready(kept)
+            await driven.manager.restart_kernel()
+            told = await driven.run(f"print('begin {number}')\nfor i in range(20): print(i)\nprint('end')")
+            assert told.replace("\n", " ") == f"begin {number} {' '.join(map(str, range(20)))} end "
+            assert container_of(driven) == ready.container
+
+
+async def test_what_differs_is_told_and_starts_cold(
+    kernels: Path, workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A start with another environment that matters, or another folder mounted, takes no kernel made for others."""
+    caplog.set_level("INFO")
+    async with keeping() as kept, kernel(workspace):
+        ready = await one_ready(kept)
+        async with kernel(workspace, env={"TF_CPP_MIN_LOG_LEVEL": "3"}) as driven:
+            assert container_of(driven) != ready.container
+            assert await driven.run("import os; print(os.environ['TF_CPP_MIN_LOG_LEVEL'])") == "3\n"
+        assert "has another environment" in caplog.text
+        await until(lambda: bool(kept.state()) and kept.state()[0].container != ready.container)
+        other = workspace.parent / "other"
+        other.mkdir()
+        async with kernel(other) as driven:
+            assert container_of(driven) != ready.container
+        assert "has another set of mounts" in caplog.text
+
+
+async def test_dead_kernel_is_replaced_and_never_handed_out(kernels: Path, workspace: Path) -> None:
+    """A waiting kernel that is killed makes room for another; a start meanwhile is cold."""
+    async with keeping() as kept, kernel(workspace):
+        ready = await one_ready(kept)
+        subprocess.run(["docker", "kill", ready.container], check=True, capture_output=True)
+        async with kernel(workspace) as driven:
+            assert container_of(driven) != ready.container
+            assert await driven.run("print(1)") == "1\n"
+        await until(lambda: bool(kept.state()) and kept.state()[0].container != ready.container)
+
+
+async def test_waiting_kernel_ends_with_its_server(kernels: Path, workspace: Path) -> None:
+    """A server that is killed leaves no kernel that waits: it ends by itself."""
+    script = (
+        "import asyncio, os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from tests.live.driving import kernel\n"
+        "from tests.live.test_pool import keeping, one_ready\n"
+        "from tfgpu_kernel import quiet\n"
+        "quiet.PATIENCE_SECONDS = 0\n"
+        "async def main():\n"
+        "    async with keeping() as kept, kernel(Path(sys.argv[1])):\n"
+        "        print((await one_ready(kept)).container, flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(workspace)], check=False, capture_output=True, text=True)
+    container = done.stdout.strip()
+
+    def state() -> str:
+        shown = ["docker", "inspect", "-f", "{{.State.Status}}", container]
+        return subprocess.run(shown, capture_output=True, text=True, check=False).stdout.strip()
+
+    await until(lambda: state() != "running", 10)
+    subprocess.run([sys.executable, "-m", "tfgpu_kernel.cli", "prune"], check=True, capture_output=True)
+
+
+CLAIMER = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.live.driving import kernel
+async def main():
+    for _ in range(int(sys.argv[2])):
+        async with kernel(Path(sys.argv[1])) as driven:
+            print(driven.manager.provisioner._kernel.container, flush=True)
+            assert await driven.run("import os; print(os.getpid() > 0)") == "True\\n"
+asyncio.run(main())
+"""
+
+
+async def test_many_processes_claim_at_once(kernels: Path, workspace: Path, slim: str) -> None:
+    """Processes that claim at once never get the same kernel; one that is killed in the middle leaves nothing."""
+    install(kernels.parents[1], "tfgpu", "--image", slim, "--gpus", "none", "--pool-size", "8")
+    async with keeping() as kept, kernel(workspace):
+        await until(lambda: len(kept.state()) == 8, 120)
+        mine = {entry.container for entry in kept.state()}
+        claimers = [
+            await asyncio.create_subprocess_exec(
+                sys.executable, "-c", CLAIMER, str(workspace), str(CLAIMS // 4), stdout=asyncio.subprocess.PIPE
+            )
+            for _ in range(4)
+        ]
+        outputs = await asyncio.gather(*(claimer.communicate() for claimer in claimers))
+        assert [claimer.returncode for claimer in claimers] == [0] * 4
+        taken = [line for output, _ in outputs for line in output.decode().split()]
+        assert len(taken) == len(set(taken)) == CLAIMS
+        assert mine & set(taken)
+        # The kernel is the caller's only after "go": whoever is gone before has taken nothing.
+        run, entry = pool._offered(find.engine())[0]
+        answered = await pool._connect(run, {"claim": {"env": {}, "unset": [], "cwd": "/", "key": None}})
+        assert answered is not None
+        answered[0].close()
+        await until(lambda: not run.path.exists(), 30)
+        assert entry.container not in {waiting.container for waiting in kept.state()}
