@@ -79,7 +79,7 @@ def read(run: RunFolder, delivered: str) -> list[Message]:
     :param delivered: the id of the last message that reached a page. Where it is unknown, only what was sent
         while nobody listened is certain to be new.
     """
-    records = [*_records(run.io / keep.OLD_FILE), *_records(run.io / keep.FILE)]
+    records = _both(run)
     new: list[Message] = []
     unheard: list[Message] = []
     for heard, one in records:
@@ -90,6 +90,15 @@ def read(run: RunFolder, delivered: str) -> list[Message]:
         if heard == keep.UNHEARD or one.channel == "shell":
             unheard.append(one)
     return new if delivered else unheard
+
+
+def everything(run: RunFolder) -> list[Message]:
+    """Return all that is in the kept files, what pages have got included, oldest first."""
+    return [one for _, one in _both(run)]
+
+
+def _both(run: RunFolder) -> list[tuple[int, Message]]:
+    return [*_records(run.io / keep.OLD_FILE), *_records(run.io / keep.FILE)]
 
 
 def _records(file: Path) -> Iterator[tuple[int, Message]]:

@@ -1,6 +1,7 @@
 import { advice } from './advice';
 import { banner } from './banner';
 import { container } from './container';
+import { kept } from './kept';
 import { launches } from './launches';
 import { model } from './model';
 import { move } from './move';
@@ -13,6 +14,7 @@ import { warnings } from './warnings';
 
 export default [
   advice,
+  kept,
   launches,
   container,
   banner,

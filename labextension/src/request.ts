@@ -194,3 +194,26 @@ export function portUrl(kernelId: string, port: number): string {
     `proxy/${port}/`
   );
 }
+
+/** One message of a kernel, and the request that it answers. */
+export interface IKeptMessage {
+  id: string;
+  request: string;
+  type: string;
+  content: Record<string, unknown>;
+}
+
+/** What a request of a former page printed while no page could get it. */
+export interface IKept {
+  cell_id: string;
+  msg_id: string;
+  /** Whether the messages are all of the request's, from its beginning on. */
+  whole: boolean;
+  messages: readonly Omit<IKeptMessage, 'request'>[];
+}
+
+/** Take what a kernel printed while no page could get it; once. */
+export async function takeKept(kernelId: string): Promise<IKept[]> {
+  const answer = await call(`kept/${encodeURIComponent(kernelId)}`, 'DELETE');
+  return ((await answer.json()) as { requests: IKept[] }).requests;
+}

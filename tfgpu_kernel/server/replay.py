@@ -66,6 +66,10 @@ class Waiting:
         """Return all that no page has got."""
         return kept.joined(kept.read(self.run, self._delivered), self._heard)
 
+    def everything(self) -> list[Message]:
+        """Return all that is known, what a page had got before included."""
+        return kept.joined(kept.everything(self.run), self._heard)
+
     def fill(self, buffer: dict[str, Any]) -> None:
         """Put what the kernel kept before what the server buffered for the page that was left open."""
         before = kept.read(self.run, self._delivered)
@@ -99,7 +103,9 @@ def drop(kernel_id: str) -> None:
 def take(kernel_id: str, key: bytes) -> list[dict[str, Any]]:
     """Return what a page that was loaded anew can't get otherwise, for each request that has a cell; once.
 
-    :return: ``{"cell_id", "msg_id", "messages": [{"id", "type", "content"}]}`` for each request, oldest first.
+    :return: ``{"cell_id", "msg_id", "whole", "messages": [{"id", "type", "content"}]}`` for each request, oldest
+        first. ``whole`` says that the messages are all of the request's, from its beginning on; a page that wasn't
+        saved lacks some that the page before it had got.
     """
     waiting = _waiting.pop(kernel_id, None)
     if waiting is None:
@@ -107,7 +113,15 @@ def take(kernel_id: str, key: bytes) -> list[dict[str, Any]]:
     session = Session(key=key)
     cells = {one.id: one.cell for one in kept.requests(waiting.run) if one.cell}
     found: dict[str, list[dict[str, Any]]] = {}
-    for one in waiting.messages():
+    everything = waiting.everything()
+    whole = {
+        str(one.parent.get("msg_id", "")) for one in everything if one.header.get("msg_type") == "execute_input"
+    }
+    new = {one.id for one in waiting.messages()}
+    touched = {str(one.parent.get("msg_id", "")) for one in everything if one.id in new}
+    for one in everything:
+        if str(one.parent.get("msg_id", "")) not in touched & whole and one.id not in new:
+            continue
         request = str(one.parent.get("msg_id", ""))
         if request not in cells or one.channel != "iopub" or one.header.get("msg_type") not in _HEARD_BY_PAGES:
             continue
@@ -116,8 +130,21 @@ def take(kernel_id: str, key: bytes) -> list[dict[str, Any]]:
         except (ValueError, TypeError):
             continue  # not signed with the kernel's key: none of its messages
         found.setdefault(request, []).append({"id": one.id, "type": one.header["msg_type"], "content": content})
+    latest = next((one.id for one in reversed(kept.requests(waiting.run)) if one.id in cells), "")
+    if latest and not any(_ends(one, latest) for one in waiting.messages()):
+        whole -= {latest} - set(found)
+        found.setdefault(latest, [])  # it may still run, and what follows belongs to its cell
     waiting.close()
-    return [{"cell_id": cells[id], "msg_id": id, "messages": messages} for id, messages in found.items()]
+    return [
+        {"cell_id": cells[id], "msg_id": id, "whole": id in whole, "messages": messages}
+        for id, messages in found.items()
+    ]
+
+
+def _ends(one: Message, request: str) -> bool:
+    if one.parent.get("msg_id") != request or one.header.get("msg_type") != "status":
+        return False
+    return b'"idle"' in one.frames[-1]
 
 
 class ReplayingConnection(ZMQChannelsWebsocketConnection):

@@ -1,0 +1,125 @@
+import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
+import type { CodeCell } from '@jupyterlab/cells';
+import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
+import type { Kernel, KernelMessage } from '@jupyterlab/services';
+
+import { type IKeptMessage, takeKept } from './request';
+
+/**
+ * A page that was left open gets on its channels what a kernel printed while no server was there. One that was loaded
+ * anew doesn't know the requests of the page before it, so their output is put into its cells here, and what follows.
+ */
+export const kept: JupyterFrontEndPlugin<void> = {
+  id: '@tfgpu/labextension:kept',
+  description: 'Shows what kernels printed while no page could get it.',
+  autoStart: true,
+  requires: [INotebookTracker],
+  activate: (_app, tracker: INotebookTracker) => {
+    tracker.widgetAdded.connect((_, panel) => void opened(panel));
+  }
+};
+
+/** The notebook was opened on this page: once its kernel is connected, take what there is. */
+async function opened(panel: NotebookPanel): Promise<void> {
+  await panel.context.ready;
+  const session = panel.sessionContext;
+  const connected = (): void => {
+    const kernel = session.session?.kernel;
+    if (!kernel || kernel.connectionStatus !== 'connected') {
+      return;
+    }
+    session.connectionStatusChanged.disconnect(connected);
+    void show(panel, kernel);
+  };
+  session.connectionStatusChanged.connect(connected);
+  connected();
+}
+
+async function show(
+  panel: NotebookPanel,
+  kernel: Kernel.IKernelConnection
+): Promise<void> {
+  const later: IKeptMessage[] = [];
+  const running = new Map<string, CodeCell>();
+  const seen = new Set<string>();
+  let taken = false;
+  const hear = (_: unknown, message: KernelMessage.IIOPubMessage): void => {
+    const heard = {
+      id: message.header.msg_id,
+      request: (message.parent_header as { msg_id?: string }).msg_id ?? '',
+      type: message.header.msg_type,
+      content: message.content as Record<string, unknown>
+    };
+    if (taken) {
+      put(heard);
+    } else {
+      later.push(heard);
+    }
+  };
+  const put = (message: IKeptMessage): void => {
+    const cell = running.get(message.request);
+    if (!cell || seen.has(message.id)) {
+      return;
+    }
+    seen.add(message.id);
+    if (!append(cell, message)) {
+      running.delete(message.request);
+    }
+    if (taken && running.size === 0) {
+      kernel.iopubMessage.disconnect(hear);
+    }
+  };
+  kernel.iopubMessage.connect(hear);
+  const requests = await takeKept(kernel.id).catch(() => []);
+  for (const request of requests) {
+    const cell = panel.content.widgets.find(
+      widget =>
+        widget.model.id === request.cell_id && widget.model.type === 'code'
+    ) as CodeCell | undefined;
+    if (cell) {
+      running.set(request.msg_id, cell);
+      cell.model.executionState = 'running';
+      if (request.whole) {
+        cell.model.outputs.clear();
+      }
+    }
+    for (const message of request.messages) {
+      put({ ...message, request: request.msg_id });
+    }
+  }
+  later.forEach(put);
+  taken = true;
+  if (running.size === 0) {
+    kernel.iopubMessage.disconnect(hear);
+  }
+}
+
+/** Put one message into a cell; false when it is the request's last. */
+function append(cell: CodeCell, message: IKeptMessage): boolean {
+  const { type, content } = message;
+  const outputs = cell.model.outputs;
+  switch (type) {
+    case 'stream':
+    case 'display_data':
+    case 'execute_result':
+    case 'error': {
+      const output = { ...content, transient: undefined };
+      outputs.add({ ...output, output_type: type });
+      return true;
+    }
+    case 'clear_output':
+      outputs.clear(content.wait === true);
+      return true;
+    case 'execute_input':
+      cell.model.executionCount = content.execution_count as number;
+      return true;
+    case 'status':
+      if (content.execution_state === 'idle') {
+        cell.model.executionState = 'idle';
+        return false;
+      }
+      return true;
+    default:
+      return true;
+  }
+}
