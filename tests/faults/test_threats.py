@@ -1,0 +1,332 @@
+"""The table of threats of docs/security.md: each row is a test here, or names the one elsewhere that holds it."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jupyter_client.session import Session
+
+from tests.live.conftest import install
+from tests.live.driving import Driven, kernel
+from tfgpu_kernel import mounts
+from tfgpu_kernel.config import MountRequest
+from tfgpu_kernel.engine.base import Engine
+from tfgpu_kernel.errors import MountRefused, TfgpuError
+from tfgpu_kernel.labels import KIND, KIND_KERNEL, UID
+from tfgpu_kernel.provisioner import TfgpuProvisioner
+from tfgpu_kernel.sweep import sweep
+
+from .serving import Server
+
+NOBODY = 65534
+
+
+def inside(driven: Driven) -> dict[str, Any]:
+    """Return what the engine knows of a kernel's container."""
+    provisioner = driven.manager.provisioner
+    assert isinstance(provisioner, TfgpuProvisioner)
+    output = subprocess.run(["docker", "inspect", provisioner.container], check=True, capture_output=True).stdout
+    record: dict[str, Any] = json.loads(output)[0]
+    return record
+
+
+def folder(driven: Driven) -> Path:
+    """Return a kernel's run folder."""
+    provisioner = driven.manager.provisioner
+    assert isinstance(provisioner, TfgpuProvisioner) and provisioner.run is not None
+    return provisioner.run.path
+
+
+async def test_cis_docker_benchmark(kernels: Path, workspace: Path) -> None:
+    """CIS Docker Benchmark 1.6, chapter 5 (running containers): each check that can be read off the container."""
+    async with kernel(workspace) as driven:
+        record = inside(driven)
+    host, mode = record["HostConfig"], record["HostConfig"]["NetworkMode"]
+    lent = [mount for mount in record["Mounts"] if mount["Destination"].startswith("/tfgpu/site/")]
+    assert not any(mount["RW"] for mount in lent), "pip's settings and the host's public certificates"
+    sources = [mount["Source"] for mount in record["Mounts"] if mount not in lent]
+    checks = {
+        "5.3 capabilities": host["CapDrop"] == ["ALL"] and not host["CapAdd"],
+        "5.4 privileged": host["Privileged"] is False,
+        "5.5 sensitive host folders": not any(
+            source == path or source.startswith(f"{path}/")
+            for source in sources
+            for path in ("/boot", "/dev", "/etc", "/lib", "/proc", "/sys", "/usr")
+        ),
+        "5.6 no sshd": record["Config"]["Cmd"][0].rpartition("/")[2].startswith("python"),
+        "5.7, 5.8 ports": not host["PortBindings"] and not record["NetworkSettings"]["Ports"],
+        "5.9 host network": mode != "host",
+        "5.14 restart policy": host["RestartPolicy"]["Name"] in {"", "no"},
+        "5.15 host pid": host["PidMode"] == "",
+        "5.16 host ipc": host["IpcMode"] == "private",
+        "5.17 host devices": not host["Devices"],
+        "5.19 mount propagation": all(mount["Propagation"] in {"", "rprivate"} for mount in record["Mounts"]),
+        "5.20 host uts": host["UTSMode"] == "",
+        "5.21 seccomp": not any("seccomp" in option for option in host["SecurityOpt"]),
+        "5.24 cgroup": host["CgroupParent"] == "",
+        "5.25 no new privileges": "no-new-privileges" in host["SecurityOpt"],
+        "5.28 pids": host["PidsLimit"] > 0,
+        "5.30 host user namespace": host["UsernsMode"] in {"", "host"},
+        "5.31 the engine's socket": not any(source.endswith("docker.sock") for source in sources),
+    }
+    assert [name for name, holds in checks.items() if not holds] == []
+
+
+async def test_the_kernel_has_no_rights(kernels: Path, workspace: Path) -> None:
+    """In the kernel: no effective capability, no new privileges, a seccomp filter."""
+    async with kernel(workspace) as driven:
+        status = await driven.run("print(open('/proc/self/status').read())")
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
+    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+
+
+def test_the_key_is_nowhere_but_in_its_files(server: Server) -> None:
+    """Not in inspect, any process's arguments, the logs, the engine's events, REST answers; files are 0600 in 0700."""
+    began = int(time.time()) - 1
+    model = server.session("key.ipynb")
+    kernel_id = model["kernel"]["id"]
+    with server.page(kernel_id) as page:
+        page.run("print(1)")
+    [run] = (server.root.parent / "runtime/tfgpu").iterdir()
+    key = json.loads((run / "handover.json").read_text())["connection"]["key"]
+    name = f"tfgpu-{run.name}"
+    places = {
+        "inspect": subprocess.run(["docker", "inspect", name], check=True, capture_output=True, text=True).stdout,
+        "container's log": subprocess.run(["docker", "logs", name], check=True, capture_output=True, text=True).stdout,
+        "events": subprocess.run(
+            ["docker", "events", f"--since={began}", f"--until={int(time.time())}", "--format", "{{json .}}"],
+            check=True, capture_output=True, text=True,
+        ).stdout,
+        "server's log": server.log.read_text(),
+        "arguments": "".join(_text(path) for path in Path("/proc").glob("[0-9]*/cmdline")),
+        "environments": "".join(_text(path) for path in Path("/proc").glob("[0-9]*/environ")),
+        **{
+            path: server.get(path, check=False).text
+            for path in (
+                "api/sessions", "api/kernels", f"api/kernels/{kernel_id}", "api/status", "tfgpu/launches",
+                "tfgpu/deaths", "tfgpu/engine", "tfgpu/gpus", "api/kernelspecs",
+            )
+        },
+        "ps": subprocess.run(
+            ["jupyter-tfgpu", "ps", "--json"], check=True, capture_output=True, text=True
+        ).stdout,
+    }  # fmt: skip
+    assert kernel_id in places["ps"]
+    assert [place for place, text in places.items() if key in text] == []
+    assert run.stat().st_mode & 0o777 == (run / "io").stat().st_mode & 0o777 == 0o700
+    for file in (run / "handover.json", run / "io/connection.json"):
+        assert file.stat().st_mode & 0o777 == 0o600
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+async def test_a_message_with_another_key_is_ignored(kernels: Path, workspace: Path) -> None:
+    """Who reaches the socket, but has not the key, gets no answer."""
+    async with kernel(workspace) as driven:
+        info = driven.manager.get_connection_info()
+        forged = Session(key=b"another key")
+        dealer: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        dealer.linger = 0
+        dealer.connect(f"ipc://{info['ip']}-{info['shell_port']}")
+        forged.send(dealer, "execute_request", {"code": "forged = 1", "silent": True})
+        assert not await asyncio.to_thread(dealer.poll, 1500)
+        dealer.close()
+        assert "NameError" in await driven.run("forged")
+
+
+async def test_another_user_reaches_nothing(kernels: Path, workspace: Path) -> None:
+    """A second user of the machine can neither enter the run folder, nor read the key, nor connect."""
+    async with kernel(workspace) as driven:
+        run = folder(driven)
+        # The test's own parents are closed to others already: what is tested is the run folder's own wall.
+        for parent in run.parents:
+            if parent != Path("/") and str(parent) != "/tmp":
+                parent.chmod(parent.stat().st_mode | 0o055)
+        run.parent.chmod(0o755)
+        script = f"""
+import os, socket
+os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
+for attempt in (
+    lambda: os.listdir({str(run)!r}),
+    lambda: open({str(run / "handover.json")!r}),
+    lambda: open({str(run / "io/connection.json")!r}),
+    lambda: socket.socket(socket.AF_UNIX).connect({str(run / "io/k-1")!r}),
+):
+    try:
+        attempt()
+    except PermissionError:
+        continue
+    raise SystemExit("it worked")
+"""
+        done = subprocess.run(["python3", "-c", script], check=False, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("network", ["bridge", "none"])
+async def test_a_neighbour_reaches_nothing(kernels: Path, workspace: Path, slim: str, network: str) -> None:
+    """No port of a kernel listens on any network that a neighbouring container is in."""
+    install(kernels.parents[1], "net", "--image", slim, "--gpus", "none", "--network", network)
+    async with kernel(workspace, "net") as driven:
+        listening = await driven.run(
+            "rows = [l.split() for p in ('tcp', 'tcp6') for l in open('/proc/net/' + p).read().splitlines()[1:]]\n"
+            "print([r[1] for r in rows if r[3] == '0A'])"
+        )
+        # ipykernel's own pipe for forked children listens on the loopback of the container, which is its own.
+        open_to_others = [row for row in ast.literal_eval(listening) if not row.startswith("0100007F:")]
+        assert open_to_others == []
+        address = inside(driven)["NetworkSettings"]["IPAddress"]
+        assert bool(address) == (network == "bridge")
+
+
+async def test_a_fork_bomb_meets_its_limit(kernels: Path, workspace: Path, slim: str) -> None:
+    """Processes end at the limit; a neighbour's cells go on, and the kernel itself, too."""
+    install(kernels.parents[1], "few", "--image", slim, "--gpus", "none", "--pids-limit", "100")
+    async with kernel(workspace, "few") as bomb, kernel(workspace) as neighbour:
+        text = await bomb.run(
+            "import os, time\nmade = 0\ntry:\n"
+            "    while made < 1000:\n        if os.fork() == 0:\n            time.sleep(5); os._exit(0)\n"
+            "        made += 1\nexcept OSError as error: print('limit after', made < 100, type(error).__name__)\n"
+            "for _ in range(made): os.wait()"
+        )
+        assert "limit after True BlockingIOError" in text
+        assert await neighbour.run("print(2 + 2)") == "4\n"
+        assert await bomb.run("print('alive')") == "alive\n"
+
+
+async def test_the_servers_environment_stays_outside(
+    kernels: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret in the server's environment is neither in the container's configuration nor in the kernel."""
+    monkeypatch.setenv("TFGPU_CANARY", "sings-loudly")
+    async with kernel(workspace) as driven:
+        assert "sings-loudly" not in json.dumps(inside(driven))
+        assert "sings-loudly" not in await driven.run("import os; print(dict(os.environ))")
+
+
+async def test_an_environment_asks_for_no_further_gpu(kernels: Path, workspace: Path, slim: str) -> None:
+    """NVIDIA_VISIBLE_DEVICES=all in the kernel's settings lends nothing: ours wins."""
+    install(
+        kernels.parents[1], "greedy", "--image", slim, "--gpus", "none", "--env", "NVIDIA_VISIBLE_DEVICES=all"
+    )  # fmt: skip
+    async with kernel(workspace, "greedy") as driven:
+        assert await driven.run("import os; print(os.environ['NVIDIA_VISIBLE_DEVICES'])") == "void\n"
+
+
+async def test_a_strangers_container_survives_the_sweep(slim: str, engine: Engine, tmp_path: Path) -> None:
+    """A container with some of our labels, but not all, is never removed."""
+    made = subprocess.run(
+        ["docker", "run", "-d", "--label", f"{KIND}={KIND_KERNEL}", "--label", f"{UID}={os.geteuid()}", slim,
+         "sleep", "60"],
+        check=True, capture_output=True, text=True,
+    ).stdout.strip()  # fmt: skip
+    try:
+        await sweep(engine, grace=0)
+        assert (await engine.inspect(made))["State"]["Running"]
+    finally:
+        subprocess.run(["docker", "rm", "-f", made], check=True, capture_output=True)
+
+
+PIECES = st.sampled_from(
+    ["..", ".", "", "a", "b", "link-etc", "link-up", "link-root", "link-sock", "in", "etc", "proc", "..a", "a b", "é"]
+)
+
+
+@settings(
+    max_examples=int(os.environ.get("TFGPU_MOUNT_PATHS", "500")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(pieces=st.lists(PIECES, max_size=8), slashes=st.integers(0, 3))
+def test_no_generated_mount_escapes(pieces: list[str], slashes: int, tmp_path: Path) -> None:
+    """Whatever path is asked for, what is mounted lies in the roots, is no system folder, and holds no socket."""
+    allowed = tmp_path / "allowed"
+    if not allowed.exists():
+        (allowed / "a/b/in").mkdir(parents=True)
+        (tmp_path / "cache").mkdir()
+        (allowed / "a/link-etc").symlink_to("/etc")
+        (allowed / "a/link-up").symlink_to("..")
+        (allowed / "link-root").symlink_to("/")
+        (allowed / "a/link-sock").symlink_to("/var/run")
+    asked = str(allowed) + "/" + "/".join(pieces) + "/" * slashes
+    try:
+        plan = mounts.plan(
+            workspace=str(allowed), cwd=str(allowed), run_io=tmp_path, cache=tmp_path / "cache",
+            further=[MountRequest(asked, "/data", read_only=False)], roots=[str(allowed)], homes=[],
+            sockets=["/var/run/docker.sock"],
+        )  # fmt: skip
+    except MountRefused:
+        return
+    [bind] = [bind for bind in plan.binds if bind.target == "/data"]
+    assert bind.source == os.path.realpath(bind.source)
+    assert bind.source == str(allowed) or bind.source.startswith(f"{allowed}/")
+
+
+async def test_a_symlink_swapped_between_check_and_create(
+    kernels: Path, workspace: Path, slim: str, tmp_path: Path
+) -> None:
+    """A link that changes its target again and again never lends what it must not: the folder inside is the allowed
+    one, or the start is refused."""
+    outside, good = tmp_path / "outside", workspace / "good"
+    outside.mkdir()
+    good.mkdir()
+    (outside / "secret").write_text("secret")
+    swapped = workspace / "swapped"
+    swapped.symlink_to(good)
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            for target in (outside, good):
+                fresh = workspace / "fresh"
+                fresh.symlink_to(target)
+                fresh.rename(swapped)
+                time.sleep(0.003)
+
+    thread = threading.Thread(target=swap)
+    install(
+        kernels.parents[1], "race", "--image", slim, "--gpus", "none", "--workspace", str(workspace),
+        "--mounts", f"{swapped}:/data:rw", "--mount-roots", str(workspace),
+    )  # fmt: skip
+    thread.start()
+    started = refused = 0
+    try:
+        for _ in range(5):
+            try:
+                async with kernel(workspace, "race") as driven:
+                    assert await driven.run("import os; print(os.listdir('/data'))") == "[]\n"
+                    started += 1
+            except TfgpuError:
+                refused += 1
+    finally:
+        stop.set()
+        thread.join()
+    assert started + refused == 5
+
+
+def test_no_port_of_this_machine_is_opened(server: Server) -> None:
+    """Starting a kernel opens no listening socket on the host."""
+    def listening() -> set[str]:
+        rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+        return {row[1] for row in rows if row[3] == "0A"}
+
+    before = listening()
+    server.session("ports.ipynb")
+    assert {row for row in listening() - before if row.startswith("0" * 8)} == set()
