@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.images import recipes
 
@@ -27,6 +27,10 @@ from .serving import Server, running
 _KEPT: Final = Path(__file__).parents[2] / "build/browser"
 _CHROMIUM: Final = ("chromium", "google-chrome", "chromium-browser")
 _FAILED: Final = pytest.StashKey[bool]()
+
+
+# A busy machine shows late what it shows at all; tests that have a limit to keep name it.
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="package")
