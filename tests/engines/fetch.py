@@ -85,13 +85,16 @@ def _run(command: Sequence[str], folder: Path) -> None:
 
 
 def _mirror() -> str:
-    """Return where this machine gets Debian from."""
+    """Return where this machine gets Debian from.
+
+    :raises Unavailable: where that isn't told, as on Ubuntu.
+    """
     for path in (Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))):
         if path.is_file():
             found = re.search(r"^(?:deb|URIs:)\s(?:.*?)(https?://\S*/debian)/?(?:\s|$)", path.read_text(), re.MULTILINE)
             if found:
                 return found[1]
-    return "http://deb.debian.org/debian"
+    raise Unavailable("apt on this machine names no mirror of Debian; other engines come from one")
 
 
 def _keyring() -> Path:
