@@ -132,14 +132,6 @@ def _older(run: RunFolder, mark: str, seconds: float) -> bool:
         return False
 
 
-def orphaned_since(run: RunFolder) -> float | None:
-    """Return when a sweep first found the owner gone, in seconds since the epoch; None where none did."""
-    try:
-        return (run.path / _ORPHANED).stat().st_mtime
-    except OSError:
-        return None
-
-
 def claim(run: RunFolder) -> None:
     """Stop an orphan's clocks: it has an owner again."""
     for mark in (_ORPHANED, _IDLE):

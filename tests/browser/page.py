@@ -14,7 +14,7 @@ from .serving import Server
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 IMAGES: Final = _REPOSITORY / ("docs/images" if os.environ.get("TFGPU_SCREENSHOTS") else "build/browser/images")
-"""Where pictures for the documentation go; into docs/ only when they are asked for (``make screenshots``)."""
+"""Where pictures for the documentation go; into docs/ only when TFGPU_SCREENSHOTS is set."""
 LOAD_MS: Final = 60_000
 KERNEL_MS: Final = 60_000
 

@@ -17,7 +17,7 @@ _SYSTEM_WHOLE = (
 _WATCHED = re.compile(r"(?:(?:%s)_\w+|MPLBACKEND|MPLCONFIGDIR)\Z" % _LIBRARIES)
 _EARLY = re.compile(r"(?:(?:%s)_?\w+|(?:%s)_\w+|PYTHON\w+|IPYTHON\w+|%s)\Z" % (_SYSTEM, _LIBRARIES, _SYSTEM_WHOLE))
 
-# Tried: these act when the first device is looked for, which no import does.
+# These act when the first device (or data set) is looked for, which no import does.
 LATE = frozenset(
     (
         "CUDA_VISIBLE_DEVICES",
