@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeVar
 
 from .connection import Connection
+from .engine.base import Engine
 from .gpus import Grant
 from .identity import Identity
 from .image.ready import ReadyImage
@@ -60,6 +61,20 @@ class Handover:
             kernel.mounts,
             kernel.gpu,
             kernel.seconds,
+        )
+
+    def kernel(self, run: RunFolder, engine: Engine) -> Kernel:
+        """Return the kernel as its launch would have, with its container watched from now on."""
+        return Kernel(
+            self.container,
+            engine.watch(self.container),
+            self.connection,
+            run,
+            self.identity,
+            self.image,
+            self.mounts,
+            self.gpu,
+            self.seconds,
         )
 
     def write(self, run: RunFolder) -> None:

@@ -7,231 +7,37 @@ belongs to a loop: the end of a container is a future of the engine's own thread
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import signal
-import time
 from concurrent.futures import Future
 from typing import Any, Final
 
 from jupyter_client.connect import KernelConnectionInfo
-from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
-from traitlets import Bool, Dict, Float, Int, List, Unicode, Union
 
-from . import launches, lease, obituaries, pool, ports, sweep, vigil
-from .config import AUTO, KernelConfig, parse
-from .deaths import explain
+from . import autopsy, ending, launches, lease, pool, ports, sweep, vigil
 from .engine import find
 from .engine.base import Engine, Exit
 from .engine.events import outcome
 from .errors import ContainerGone, TfgpuError
 from .handover import Handover, root_of
-from .launch import LOG_LINES, Kernel, Request, prepare, start
+from .launch import Kernel, Request, prepare, start
 from .launches import Launch
 from .lock.start import LOCK_OF, locked
 from .notices import Notice
 from .progress import Step
 from .runfolder import RunFolder
+from .settings import KernelSettings
 
 STOP_SECONDS: Final = 10.0
 """What a kernel gets for a graceful end: TensorFlow needs about 1 s, a busy machine several times that."""
 
 
-_owned: dict[str, tuple[Engine, RunFolder]] = {}
-
-
-def _own(engine: Engine, kernel: Kernel) -> None:
-    """Remember a kernel for the end of this process.
-
-    Some programs (jupyter console) ask a kernel to end and leave without waiting. A kernel of the host
-    ends with its parent; so do ours. A server that ends in good order has shut its kernels down before.
-    """
-    if not _owned:
-        atexit.unregister(_end_owned)
-        atexit.register(_end_owned)
-    _owned[kernel.container] = (engine, kernel.run)
-
-
-def _end_owned() -> None:
-    while _owned:
-        container, (engine, run) = _owned.popitem()
-        engine.remove_now(container)
-        for mark in lease.marks(run.path):
-            engine.remove_now(mark)
-        run.remove()
-
-
-class TfgpuProvisioner(KernelProvisionerBase):
+class TfgpuProvisioner(KernelSettings):
     """Runs a kernel in a TensorFlow container on the machine's GPU.
 
     Settings come from kernel.json (``metadata.kernel_provisioner.config``), from ``jupyter_*_config.py``
     (``c.TfgpuProvisioner.…``) and from the command line; kernel.json's win.
     """
-
-    image = Unicode(
-        AUTO,
-        config=True,
-        help='Image to run: "auto" (default; tensorflow/tensorflow:latest-gpu-py3 where GPU and driver can run it, '
-        "else the newest preset that they can), a preset's short name, or any reference, digest or local image with "
-        "Python 3. Completed with ipykernel where it lacks that; one that is named is never replaced.",
-    )
-    gpus = Union(
-        [Int(), Unicode(), List(Unicode())],
-        default_value=1,
-        config=True,
-        help='GPUs to lend: a count, "all", "none", or a list of indices and UUIDs. One by default, so that '
-        "on a machine with eight a notebook takes one.",
-    )
-    gpu_required = Bool(
-        True,
-        config=True,
-        help="Refuse to start where no GPU is usable, and say why. False runs on the CPU instead, and says "
-        "so; true by default, since a silent CPU run costs hours.",
-    )
-    gpu_sharing = Unicode(
-        KernelConfig.gpu_sharing,
-        config=True,
-        help='"shared" (default): several kernels may have the same GPU, and are spread over the GPUs. '
-        '"exclusive": a GPU of one\'s own, that no other kernel has and no other process computes on.',
-    )
-    when_full = Unicode(
-        KernelConfig.when_full,
-        config=True,
-        help='When no GPU can be had because others hold them: "fail" (default; says who holds them), "wait" (a '
-        'place in the queue, can be cancelled) or "cpu".',
-    )
-    gpu_request = Unicode(
-        KernelConfig.gpu_request,
-        config=True,
-        help='How the engine is asked for GPUs: "auto" (default; the nvidia runtime, else CDI, else a device '
-        'request, by what the engine offers), "runtime", "cdi" or "device-request".',
-    )
-    extras = Bool(
-        True,
-        config=True,
-        help="Whether an image without ipykernel also gets what cells take for granted: matplotlib, pandas, pillow, "
-        "ipywidgets and tqdm.",
-    )
-    packages = List(
-        Unicode(),
-        config=True,
-        help="Further Python packages for the kernel (PEP 508, such as seaborn or pandas>=2); they become a "
-        "layer of their own, and leave the image's packages at their versions.",
-    )
-    system_packages = List(
-        Unicode(),
-        config=True,
-        help="Packages of the image's distribution (apt), such as git or graphviz; for images whose apt still works: "
-        "Debian from 11, Ubuntu from 20.04 on.",
-    )
-    workspace = Unicode(
-        "",
-        config=True,
-        help="Folder that is mounted at its own path, read-write. By default the server's root folder, or "
-        "without a server the kernel's working directory.",
-    )
-    mounts = List(
-        Union([Unicode(), Dict()]),
-        config=True,
-        help='Further folders: "SOURCE", "SOURCE:TARGET" or "SOURCE:TARGET:rw"; read-only unless rw.',
-    )
-    mount_roots = List(
-        Unicode(),
-        config=True,
-        help="Folders that further mounts must lie in. By default the home folder and the workspace.",
-    )
-    env = Dict(
-        key_trait=Unicode(),
-        value_trait=Unicode(),
-        config=True,
-        help="Environment variables for the kernel. The server's own never get in, save those that are "
-        "named in kernel.json's env, here, or by the caller.",
-    )
-    network = Unicode(
-        "bridge",
-        config=True,
-        help='Network of the container: "bridge" (default; downloads work), "none" (strict), or the name of '
-        "one of Docker's networks. The kernel's own traffic never needs it.",
-    )
-    memory = Union(
-        [Unicode(), Int()],
-        default_value="",
-        config=True,
-        help="Limit of main memory, such as 8g; none by default. Beyond it the kernel ends, and says so.",
-    )
-    cpus = Union(
-        [Float(), Unicode()],
-        default_value=0.0,
-        config=True,
-        help="Limit of processors, such as 1.5; 0 (default) for none.",
-    )
-    shm_size = Union(
-        [Unicode(), Int()],
-        default_value="2g",
-        config=True,
-        help="Size of /dev/shm; 2g by default, since Docker's 64m kills data loaders with SIGBUS.",
-    )
-    pids_limit = Int(
-        4096,
-        config=True,
-        help="Most processes and threads of a kernel; TensorFlow starts some hundreds on big machines.",
-    )
-    user = Unicode(
-        "",
-        config=True,
-        help="UID or UID:GID to run as. By default the server's user, or the workspace's owner where the "
-        "server is root.",
-    )
-    labels = Dict(
-        key_trait=Unicode(),
-        value_trait=Unicode(),
-        config=True,
-        help="Further labels for the container.",
-    )
-    pull = Unicode(
-        "missing",
-        config=True,
-        help='When to pull the image: "missing" (default), "always" or "never".',
-    )
-    pull_timeout = Float(
-        KernelConfig.pull_timeout,
-        config=True,
-        help="Seconds that pulling or completing an image may take, apart from the launch; an hour by default, for "
-        "7 GB on a slow line.",
-    )
-    launch_timeout = Float(
-        KernelConfig.launch_timeout,
-        config=True,
-        help="Seconds from the start of the container to the kernel's first answer.",
-    )
-    on_server_stop = Unicode(
-        "shutdown",
-        config=True,
-        help='What becomes of the kernel when the server is stopped in good order: "shutdown" (default, as with '
-        'every kernel) or "detach": it goes on, and the next server with the same root folder takes it up. A '
-        "kernel whose server crashed goes on in either case.",
-    )
-    pool_size = Int(
-        KernelConfig.pool_size,
-        config=True,
-        help="How many finished kernels of this kind a server keeps ready, from the first use on; 1 by default, "
-        "0 for none. Programs that run one notebook and end (nbclient, papermill) keep none, but take one of a "
-        "server's.",
-    )
-    pool_memory = Union(
-        [Unicode(), Int()],
-        default_value="4g",
-        config=True,
-        help="Main memory that a server's ready kernels may take together; 4g by default. One with TensorFlow takes "
-        "about 500m.",
-    )
-    preload = List(
-        Unicode(),
-        default_value=list(KernelConfig.preload),
-        config=True,
-        help="Modules that a ready kernel has imported ahead, where the image has them. They don't show until a cell "
-        "imports them.",
-    )
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -311,7 +117,10 @@ class TfgpuProvisioner(KernelProvisionerBase):
         if not end.done() or end.cancelled():
             return None
         if self._report is None and not self._asked_to_end:
-            await self._tell_death(end.result())
+            memory = self.settings().memory
+            self._report = await autopsy.cause(self._kernel, end.result(), memory, self._need_engine())
+            self.log.error("Kernel %s died. %s", self.kernel_id, self._report)
+            await autopsy.tell(self._kernel, self.kernel_id, self._report)
         return end.result().code
 
     async def wait(self) -> int | None:
@@ -350,7 +159,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
         self._restarting = restart
         if self._kernel is not None:
             engine = self._need_engine()
-            _owned.pop(self._kernel.container, None)
+            ending.disown(self._kernel.container)
             engine.unwatch(self._kernel.container)
             try:
                 await engine.remove(self._kernel.container)
@@ -368,10 +177,6 @@ class TfgpuProvisioner(KernelProvisionerBase):
     def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
         """Return how long a graceful end may take; jupyter_client halves it before TERM and before KILL."""
         return max(recommended, STOP_SECONDS)
-
-    def get_stable_start_time(self, recommended: float = 10.0) -> float:
-        """Return how long a start may take: launch_kernel itself waits, so nothing is added."""
-        return recommended
 
     def resolve_path(self, path: str) -> str | None:
         """Return the host's path for one that the kernel named; None where the host hasn't it."""
@@ -449,14 +254,6 @@ class TfgpuProvisioner(KernelProvisionerBase):
         pool.note(prepared, wanted, self._engine)
         return kernel
 
-    def settings(self) -> KernelConfig:
-        """Return the traits as one frozen record.
-
-        :raises ConfigError: at the first value that can't be used.
-        """
-        own = self.class_own_traits(config=True)
-        return parse({name: getattr(self, name) for name in own})
-
     def _root_folder(self) -> str:
         """Return the server's root folder; empty where there is no server (nbclient, papermill)."""
         return str(getattr(getattr(self.parent, "parent", None), "root_dir", "") or "")
@@ -474,7 +271,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
         """See to what becomes of the kernel when this process ends: it ends too, or a next server takes it up."""
         root = self._root_folder()
         if not root:
-            _own(self._need_engine(), kernel)
+            ending.own(self._need_engine(), kernel.container, kernel.run)
         left = Handover.of(kernel, self.kernel_id, root_of(root), self._cwd, self._added_env(kwargs.get("env", {})))
         try:
             await asyncio.to_thread(left.write, kernel.run)
@@ -490,17 +287,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
     def resume(self, left: Handover, run: RunFolder, engine: Engine) -> KernelConnectionInfo:
         """Take up a kernel that runs and that a server before this one started; see adopt.py."""
         self._engine, self._run, self._cwd = engine, run, left.cwd
-        self._kernel = Kernel(
-            left.container,
-            engine.watch(left.container),
-            left.connection,
-            run,
-            left.identity,
-            left.image,
-            left.mounts,
-            left.gpu,
-            left.seconds,
-        )
+        self._kernel = left.kernel(run, engine)
         self._look_after(self._kernel)
         self._active = True
         self.connection_info = self._kernel.connection.host_info()
@@ -511,7 +298,7 @@ class TfgpuProvisioner(KernelProvisionerBase):
         if self._kernel is not None:
             vigil.unwatch(self._kernel.run)
             self._need_engine().unwatch(self._kernel.container)
-            _owned.pop(self._kernel.container, None)
+            ending.disown(self._kernel.container)
         self._kernel, self._run, self._active = None, None, False
 
     def _need_engine(self) -> Engine:
@@ -524,35 +311,6 @@ class TfgpuProvisioner(KernelProvisionerBase):
         if self._kernel is not None and not self._kernel.end.done():
             self._asked_to_end = True
         await self.send_signal(signum)
-
-    async def _tell_death(self, end: Exit) -> None:
-        """Find out why the kernel died, and say so in the log and in the state file."""
-        assert self._kernel is not None
-        config = self.settings()
-        try:
-            text = await self._need_engine().logs(self._kernel.container, LOG_LINES)
-        except TfgpuError:
-            text = ""
-        kernel = self._kernel
-        self._report = explain(
-            end, text, image=kernel.image.requested, memory=config.memory, gpus=bool(kernel.gpu.uuids)
-        )
-        self.log.error("Kernel %s died. %s", self.kernel_id, self._report)
-        await asyncio.to_thread(
-            self._kernel.run.change_state,
-            state="ended",
-            ended=time.time(),
-            death=self._report.message,
-        )
-        state = self._kernel.run.state()
-        obituaries.publish(
-            obituaries.Obituary(
-                self.kernel_id,
-                state.kernel_name if state else "",
-                state.notebook if state else "",
-                self._report,
-            )
-        )
 
     def _stay_dead(self, failure: TfgpuError) -> KernelConnectionInfo:
         """Pretend a start whose kernel is dead already, so that the restarter goes on to give up."""

@@ -11,13 +11,13 @@ from typing import Any
 from traitlets import Bool, Dict, Float, Int, List, TraitType
 
 from ..config import KernelConfig, parse
-from ..provisioner import TfgpuProvisioner
+from ..settings import KernelSettings
 
 
 def add_settings(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
     """Give a parser one option for each setting, ``--shm-size 4g``; lists and dicts may be repeated."""
     group = parser.add_argument_group("settings of the kernel")
-    for name, trait in sorted(TfgpuProvisioner.class_own_traits(config=True).items()):
+    for name, trait in sorted(KernelSettings.class_own_traits(config=True).items()):
         if name in without:
             continue
         option = "--" + name.replace("_", "-")
@@ -34,7 +34,7 @@ def add_settings(parser: argparse.ArgumentParser, without: tuple[str, ...] = ())
 def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that were given, in kernel.json's form."""
     chosen = {}
-    for name, trait in TfgpuProvisioner.class_own_traits(config=True).items():
+    for name, trait in KernelSettings.class_own_traits(config=True).items():
         value = getattr(arguments, name, None)
         if value is None:
             continue
@@ -52,7 +52,7 @@ def checked(settings: dict[str, Any]) -> KernelConfig:
     :raises ConfigError: at the first that can't be used.
     """
     defaults = {
-        name: trait.default() for name, trait in TfgpuProvisioner.class_own_traits(config=True).items()
+        name: trait.default() for name, trait in KernelSettings.class_own_traits(config=True).items()
     }
     return parse(defaults | settings)
 

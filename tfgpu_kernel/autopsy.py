@@ -1,0 +1,33 @@
+"""Why a kernel died that nobody had asked to end: found out from its container, and told to all who listen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from . import obituaries
+from .deaths import explain
+from .engine.base import Engine, Exit
+from .errors import TfgpuError
+from .launch import LOG_LINES, Kernel
+
+
+async def cause(kernel: Kernel, end: Exit, memory: int | None, engine: Engine) -> TfgpuError:
+    """Return why a kernel died, by its exit and the last lines of its log.
+
+    :param memory: the limit in bytes that its container had; None for none.
+    """
+    try:
+        text = await engine.logs(kernel.container, LOG_LINES)
+    except TfgpuError:
+        text = ""
+    return explain(end, text, image=kernel.image.requested, memory=memory, gpus=bool(kernel.gpu.uuids))
+
+
+async def tell(kernel: Kernel, kernel_id: str, account: TfgpuError) -> None:
+    """Note in the kernel's state file why it died, and publish it."""
+    await asyncio.to_thread(kernel.run.change_state, state="ended", ended=time.time(), death=account.message)
+    state = kernel.run.state()
+    obituaries.publish(
+        obituaries.Obituary(kernel_id, state.kernel_name if state else "", state.notebook if state else "", account)
+    )
