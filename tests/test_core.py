@@ -18,6 +18,7 @@ from tfgpu_kernel.engine.translate import translated
 from tfgpu_kernel.errors import ConfigError, EngineRefused, ImageNotFound, KernelDied, NoSpace, RunFolderNotShared
 from tfgpu_kernel.labels import KernelLabels
 from tfgpu_kernel.owner import Owner
+from tfgpu_kernel.relapse import Relapses
 from tfgpu_kernel.runfolder import RunFolder
 
 
@@ -162,6 +163,25 @@ def test_deaths_are_explained(end: Exit, log: str, said: str) -> None:
     assert isinstance(error, KernelDied)
     assert said in str(error)
     assert log in str(error)
+
+
+def test_a_kernel_relapses_when_it_dies_soon_and_alike() -> None:
+    """Three short lives of one end are hopeless; a long life, another end or a start by hand breaks the row."""
+    now = [0.0]
+
+    def lives(relapses: Relapses, *, seconds: float = 1, cause: str = "exit 9", by_hand: bool = False) -> bool:
+        relapses.started(by_hand=by_hand)
+        now[0] += seconds
+        relapses.died(cause)
+        return relapses.hopeless
+
+    ill = Relapses(lambda: now[0])
+    assert [lives(ill) for _ in range(4)] == [False, False, True, True]
+    assert not lives(ill, seconds=100)
+    assert [lives(ill) for _ in range(2)] == [False, True]
+    assert not lives(ill, cause="out of memory")
+    lives(ill, cause="out of memory")
+    assert not lives(ill, cause="out of memory", by_hand=True)
 
 
 def test_an_unshared_run_folder_is_named() -> None:

@@ -159,6 +159,20 @@ def test_a_lease_ends_with_its_owner() -> None:
     assert lease.holders() == ()
 
 
+def test_a_lease_outlasts_its_owner_with_the_kernel(folder: Path) -> None:
+    """A kernel that runs on without its server keeps its GPU; when it has ended, too, the lease counts for nothing."""
+    gone = str(replace(Owner.current(), started=0))
+    kernel = subprocess.Popen(["sleep", "60"])
+    lease._write(lease._LEASE, Holder("GPU-0", "exclusive", 0, gone, "/runs/e", 1.0, str(Owner.of(kernel.pid))))
+    assert [holder.gpu for holder in lease.holders()] == ["GPU-0"]
+    lease.take_over(Path("/runs/e"))
+    assert [holder.owner for holder in lease.holders()] == [str(Owner.current())]
+    lease._write(lease._LEASE, Holder("GPU-1", "exclusive", 0, gone, "/runs/f", 1.0, str(Owner.of(kernel.pid))))
+    kernel.kill()
+    kernel.wait()
+    assert [holder.gpu for holder in lease.holders()] == ["GPU-0"]
+
+
 def test_choices_come_one_after_another() -> None:
     """Of many processes that choose at one moment, each sees what those before it took."""
     code = (

@@ -31,7 +31,6 @@ from .errors import KernelDied, TfgpuError
 from .handover import Handover
 from .labels import KIND, KIND_KERNEL, UID, KernelLabels
 from .launch import LOG_LINES
-from .owner import Owner
 from .provisioner import TfgpuProvisioner
 from .runfolder import KernelState, RunFolder
 
@@ -145,7 +144,7 @@ def take(multi: Any, engine: Engine, one: Left, log: Log) -> Adopted | None:
             "Kernel %s is left alone: its kernelspec %r is not installed any more", kernel_id, one.state.kernel_name
         )
         return None
-    if not one.run.take_over(_ownerless):
+    if not one.run.take_over(sweep.ownerless):
         return None
     sweep.claim(one.run)
     provisioner = manager.provisioner
@@ -155,10 +154,6 @@ def take(multi: Any, engine: Engine, one: Left, log: Log) -> Adopted | None:
     _enter(multi, kernel_id, manager)
     log.info("Kernel %s goes on: taken up from a server that is gone", kernel_id)
     return Adopted(kernel_id, one.run, one.state, manager)
-
-
-def _ownerless(owner: Owner | None) -> bool:
-    return owner is None or not owner.alive
 
 
 def _manager(multi: Any, one: Left) -> Any:

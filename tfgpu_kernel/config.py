@@ -96,6 +96,8 @@ class KernelConfig:
     pull_timeout: float = 3600.0
     launch_timeout: float = 60.0
     on_server_stop: OnServerStop = "shutdown"
+    grace_busy: float = 24 * 3600.0
+    grace_idle: float = 3600.0
     locked: LockedImage | None = None
     preload: tuple[str, ...] = ("tensorflow", "matplotlib.pyplot")
     pool_size: int = 1
@@ -137,6 +139,8 @@ def parse(settings: Mapping[str, Any]) -> KernelConfig:
         pull_timeout=seconds("pull_timeout", settings["pull_timeout"]),
         launch_timeout=seconds("launch_timeout", settings["launch_timeout"]),
         on_server_stop=choice("on_server_stop", settings["on_server_stop"], OnServerStop),
+        grace_busy=seconds("grace_busy", settings["grace_busy"]),
+        grace_idle=seconds("grace_idle", settings["grace_idle"]),
         preload=tuple(module(name) for name in settings["preload"]),
         pool_size=at_least("pool_size", settings["pool_size"], 0),
         pool_memory=size("pool_memory", settings["pool_memory"], least=MIN_MEMORY) or KernelConfig.pool_memory,

@@ -13,6 +13,8 @@ from .errors import ImageUnusable, KernelDied, RunFolderNotShared, TfgpuError
 
 _SIGNALLED: Final = 128
 """A process ended by signal N is reported as exit code 128 + N (the convention of shells and init)."""
+_BY_THE_ENGINE: Final = frozenset({_SIGNALLED + signal.SIGTERM, _SIGNALLED + signal.SIGKILL, 255})
+"""How containers end that a stopping, or a starting, engine takes down; 255 where it doesn't know."""
 _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
 _PYTHON_NO_SCRIPT: Final = 2
@@ -60,7 +62,7 @@ def explain(end: Exit, log: str, *, image: str, memory: int | None, gpus: bool =
 def _story(end: Exit, memory: int | None, log: str) -> tuple[str, str]:
     """Return what happened and what to do, for a kernel that had begun to run."""
     limit = f" at {_size(memory)} (limit {_size(memory)})" if memory else ""
-    if end.unseen and end.code != 0 and not end.oom_killed:
+    if end.unseen and end.code in _BY_THE_ENGINE and not end.oom_killed:
         return (
             "The Docker engine was restarted, and all its containers ended with it; this kernel, too.",
             'restart the kernel. With "live-restore": true in /etc/docker/daemon.json kernels outlive their engine.',

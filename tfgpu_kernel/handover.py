@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeVar
 
+from .config import KernelConfig
 from .connection import Connection
 from .engine.base import Engine
 from .gpus import Grant
@@ -45,9 +46,13 @@ class Handover:
     mounts: Mounts
     gpu: Grant
     seconds: float
+    grace_busy: float = KernelConfig.grace_busy
+    grace_idle: float = KernelConfig.grace_idle
 
     @classmethod
-    def of(cls, kernel: Kernel, kernel_id: str, root: str, cwd: str, env: Mapping[str, str]) -> Handover:
+    def of(
+        cls, kernel: Kernel, kernel_id: str, root: str, cwd: str, env: Mapping[str, str], config: KernelConfig
+    ) -> Handover:
         """Return what is to be left of a kernel that runs."""
         return cls(
             kernel_id,
@@ -61,6 +66,8 @@ class Handover:
             kernel.mounts,
             kernel.gpu,
             kernel.seconds,
+            config.grace_busy,
+            config.grace_idle,
         )
 
     def kernel(self, run: RunFolder, engine: Engine) -> Kernel:

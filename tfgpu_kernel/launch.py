@@ -218,6 +218,7 @@ async def start(
         # The run folder holds the lease, which ends with it.
         grant = granted or await gpus.grant(prepared.gpu, config, engine, prepared.info, run, who.host_uid, report)
         connection = request.connection or Connection(str(run.io))
+        await asyncio.to_thread(run.make_again, who.host_uid, who.host_gid)
         await asyncio.to_thread(run.prepare, connection, bootfile.archive(), who.host_uid, who.host_gid)
         await asyncio.to_thread(additions.prepare, prepared.additions(run), who.host_uid, who.host_gid)
         body = prepared.body(run, gpu=grant.request)

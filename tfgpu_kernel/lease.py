@@ -10,6 +10,7 @@ launches at one moment never get the same GPU. See docs/decisions for why it is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import io
 import json
@@ -17,7 +18,6 @@ import logging
 import os
 import secrets
 import tarfile
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from . import scratch
 from .config import Sharing
 from .engine.base import Engine
 from .errors import EngineRefused, TfgpuError
@@ -41,6 +42,8 @@ IMAGE: Final = "tfgpu/lease:1"
 LOCK_SECONDS: Final = 30.0
 """The lock is held for some files and, for exclusive leases, one create call a GPU; a dead holder frees it."""
 _LEASE: Final = "tfgpu-lease-"
+_HALF: Final = ".tfgpu-"
+_HALF_SECONDS: Final = 10.0
 _WAITER: Final = "tfgpu-wait-"
 _LOCK: Final = "tfgpu-lease.lock"
 
@@ -54,6 +57,7 @@ class Holder:
     :param owner: the process that the kernel belongs to, see :class:`tfgpu_kernel.owner.Owner`.
     :param run: path of the kernel's run folder; only its user can look into it.
     :param since: seconds since the epoch.
+    :param kernel: the kernel's own first process, once it runs: it may outlive its owner.
     """
 
     gpu: str
@@ -62,12 +66,12 @@ class Holder:
     owner: str
     run: str
     since: float
+    kernel: str = ""
 
     @property
     def alive(self) -> bool:
-        """Whether the kernel still has an owner."""
-        owner = Owner.parse(self.owner)
-        return owner is not None and owner.alive
+        """Whether the kernel still has an owner, or runs on without one until a next server takes it up."""
+        return any(process is not None and process.alive for process in map(Owner.parse, (self.owner, self.kernel)))
 
 
 Choose = Callable[[Sequence[Holder]], Sequence[str]]
@@ -149,6 +153,27 @@ def take_over(run: Path) -> None:
             os.close(descriptor)
 
 
+async def bind(run: Path, container: str, engine: Engine) -> None:
+    """Make what a kernel holds last as long as its container's first process, should its owner end before."""
+    mine = await asyncio.to_thread(lambda: [entry for entry in _records(_LEASE) if entry[1].run == str(run)])
+    if not mine:
+        return
+    pid = int((await engine.inspect(container))["State"]["Pid"])
+    kernel = await asyncio.to_thread(Owner.of, pid)
+    # An engine in another pid namespace counts its processes differently: then its number is somebody else's here.
+    if kernel is None or container not in await asyncio.to_thread(_cgroup, pid):
+        return
+    for path, holder in mine:
+        await asyncio.to_thread(_put, path, replace(holder, kernel=str(kernel)))
+
+
+def _cgroup(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return ""
+
+
 async def release(run: Path, engine: Engine) -> None:
     """End what a kernel holds, its marks in the engine first: a name is only removed while the file protects it."""
     for name in marks(run):
@@ -164,6 +189,10 @@ async def sweep(engine: Engine) -> None:
     for prefix in (_LEASE, _WAITER):
         for path, holder in _records(prefix):
             if not holder.alive:
+                _unlink(path)
+    for path in FOLDER.glob(f"{_HALF}*"):  # of a process that was killed as it wrote
+        with contextlib.suppress(OSError):
+            if time.time() - path.lstat().st_mtime > _HALF_SECONDS:
                 _unlink(path)
     if not await engine.list({KIND: KIND_LEASE, UID: str(os.geteuid())}):
         return
@@ -227,14 +256,14 @@ def _ended(owner: str, run: str) -> bool:
     files elsewhere too: then only a reboot or ``docker rm`` ends what it left.
     """
     process = Owner.parse(owner)
-    if process is None or not process.alive:
+    if process is None:
         return True
-    return process.visible and not held_by(Path(run))
+    return (process.visible or not process.alive) and not held_by(Path(run))
 
 
 async def _import_nothing(engine: Engine) -> None:
-    with tempfile.TemporaryDirectory(prefix="tfgpu-lease-") as folder:
-        archive = Path(folder, "empty.tar")
+    with scratch.folder() as folder:
+        archive = folder / "empty.tar"
         buffer = io.BytesIO()
         tarfile.open(fileobj=buffer, mode="w").close()
         archive.write_bytes(buffer.getvalue())
@@ -299,15 +328,20 @@ def _records(prefix: str) -> list[tuple[Path, Holder]]:
 
 
 def _write(prefix: str, holder: Holder) -> Path:
-    """Write a record; readers see it whole or not at all."""
-    name = f"{_plain(holder.gpu)}-{secrets.token_hex(6)}"
-    beside, path = FOLDER / f".tfgpu-{name}", FOLDER / (prefix + name)
+    """Write a new record."""
+    path = FOLDER / f"{prefix}{_plain(holder.gpu)}-{secrets.token_hex(6)}"
+    _put(path, holder)
+    return path
+
+
+def _put(path: Path, holder: Holder) -> None:
+    """Write a record, or write it anew; readers see it whole or not at all."""
+    beside = FOLDER / f"{_HALF}{secrets.token_hex(6)}"
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     with open(descriptor, "w") as file:
         json.dump(asdict(holder), file)
         os.fchmod(descriptor, 0o644)  # whatever the umask: everybody must be able to read it
     beside.rename(path)
-    return path
 
 
 def _unlink(path: Path) -> None:

@@ -24,10 +24,15 @@ class Owner:
     @classmethod
     def current(cls) -> Owner:
         """Return the running process."""
-        pid = os.getpid()
+        running = cls.of(os.getpid())
+        assert running is not None, "a running process has an entry in /proc"
+        return running
+
+    @classmethod
+    def of(cls, pid: int) -> Owner | None:
+        """Return the process of that number; None where there is none."""
         started = _started(pid)
-        assert started is not None, "a running process has an entry in /proc"
-        return cls(_boot(), _namespace(), pid, started)
+        return None if started is None else cls(_boot(), _namespace(), pid, started)
 
     @classmethod
     def parse(cls, text: str) -> Owner | None:

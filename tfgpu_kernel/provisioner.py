@@ -25,6 +25,7 @@ from .launches import Launch
 from .lock.start import LOCK_OF, locked
 from .notices import Notice
 from .progress import Step
+from .relapse import Relapses
 from .runfolder import RunFolder
 from .settings import KernelSettings
 
@@ -50,6 +51,7 @@ class TfgpuProvisioner(KernelSettings):
         self._restarting = False
         self._failure: TfgpuError | None = None
         self._report: TfgpuError | None = None
+        self._relapses = Relapses()
 
     # -- what jupyter_client asks ---------------------------------------------------------------------
 
@@ -81,6 +83,9 @@ class TfgpuProvisioner(KernelSettings):
         automatic = self._restarting and not self._asked_to_end
         if automatic and self._failure is not None:
             return self._stay_dead(self._failure)
+        if automatic and self._report is not None and self._relapses.hopeless:
+            self.log.error("Kernel %s is not started again: it ended each time in the same way", self.kernel_id)
+            return self._stay_dead(self._report)
         launches.enter(entry)
         try:
             kernel = await self._launch(entry, kwargs)
@@ -102,6 +107,7 @@ class TfgpuProvisioner(KernelSettings):
             raise
         launches.leave(entry, Step("ready", f"Ready after {kernel.seconds:.1f} s"))
         self._kernel, self._run = kernel, kernel.run
+        self._relapses.started(by_hand=not automatic)
         await self._provide(kernel, kwargs)
         await asyncio.to_thread(self._look_after, kernel)
         self._active, self._asked_to_end, self._restarting = True, False, False
@@ -120,6 +126,7 @@ class TfgpuProvisioner(KernelSettings):
             memory = self.settings().memory
             self._report = await autopsy.cause(self._kernel, end.result(), memory, self._need_engine())
             self.log.error("Kernel %s died. %s", self.kernel_id, self._report)
+            self._relapses.died(self._report.message)
             await autopsy.tell(self._kernel, self.kernel_id, self._report)
         return end.result().code
 
@@ -272,9 +279,12 @@ class TfgpuProvisioner(KernelSettings):
         root = self._root_folder()
         if not root:
             ending.own(self._need_engine(), kernel.container, kernel.run)
-        left = Handover.of(kernel, self.kernel_id, root_of(root), self._cwd, self._added_env(kwargs.get("env", {})))
+        env, config = self._added_env(kwargs.get("env", {})), self.settings()
+        left = Handover.of(kernel, self.kernel_id, root_of(root), self._cwd, env, config)
         try:
             await asyncio.to_thread(left.write, kernel.run)
+            if root:  # else nobody takes it up when this process is gone, and its GPUs come free
+                await lease.bind(kernel.run.path, kernel.container, self._need_engine())
         except TfgpuError as error:
             self.log.warning("Kernel %s can't outlive this server: %s", self.kernel_id, error)
 

@@ -17,7 +17,9 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -38,6 +40,9 @@ _OWNER: Final = "owner"
 _IO: Final = "io"
 _OF_ONE_START: Final = (keep.FILE, keep.OLD_FILE)
 """What a kernel keeps for a next server; a next kernel's is another."""
+
+_PATIENCE_SECONDS: Final = 2.0
+"""Taking a kernel over is a matter of milliseconds; who has it for longer removes it."""
 
 State = Literal["starting", "running", "ended"]
 
@@ -69,19 +74,29 @@ class RunFolder:
 
         :raises NoSpace: when the disk is full.
         """
-        root = _root_for_new()
-        folder = cls(root / secrets.token_hex(6))
-        try:
-            folder.path.mkdir(mode=0o700)
-            (folder.path / _OWNER).write_text(str(Owner.current()))
-            folder.io.mkdir(mode=0o700)
-            folder.empty.touch(mode=0o444)
-            if uid != os.geteuid():
-                os.chown(folder.io, uid, gid)
-        except OSError as error:
-            folder.remove()
-            raise _disk(error, folder.path) from error
+        folder = cls(_root_for_new() / secrets.token_hex(6))
+        folder._make(uid, gid)
         return folder
+
+    def make_again(self, uid: int, gid: int) -> None:
+        """Make the folder anew where somebody has removed it (/run/user/UID goes when its user logs out).
+
+        :raises NoSpace: when the disk is full.
+        """
+        if not self.io.is_dir():
+            self._make(uid, gid)
+
+    def _make(self, uid: int, gid: int) -> None:
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.path / _OWNER).write_text(str(Owner.current()))
+            self.io.mkdir(mode=0o700)
+            self.empty.touch(mode=0o444)
+            if uid != os.geteuid():
+                os.chown(self.io, uid, gid)
+        except OSError as error:
+            self.remove()
+            raise _disk(error, self.path) from error
 
     @property
     def io(self) -> Path:
@@ -175,25 +190,36 @@ class RunFolder:
         Of any number of processes that try at once, ``allowed`` is asked one after another, each with the
         owner that the one before left, so exactly one takes a kernel whose owner is gone.
         """
+        with self.reserved(allowed, _PATIENCE_SECONDS) as free:
+            if not free:
+                return False
+            try:
+                beside = self.path / f"{_OWNER}.{secrets.token_hex(4)}"
+                beside.write_text(str(Owner.current()))
+                beside.rename(self.path / _OWNER)
+                lease.take_over(self.path)
+            except FileNotFoundError:
+                return False  # removed meanwhile
+            except OSError as error:
+                raise _disk(error, self.path) from error
+        return True
+
+    @contextmanager
+    def reserved(self, allowed: Callable[[Owner | None], bool], patience: float = 0.0) -> Iterator[bool]:
+        """Keep everybody else from taking the kernel over while the block lasts, if its present owner allows that.
+
+        Gives whether it is reserved: not where the owner doesn't allow it, somebody else has it reserved (who
+        removes it, perhaps), or it is gone.
+        """
         try:
             folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
-            return False
+            yield False
+            return
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            if not allowed(self.owner()):
-                return False
-            beside = self.path / f"{_OWNER}.{secrets.token_hex(4)}"
-            beside.write_text(str(Owner.current()))
-            beside.rename(self.path / _OWNER)
-            lease.take_over(self.path)
-        except FileNotFoundError:
-            return False  # removed meanwhile
-        except OSError as error:
-            raise _disk(error, self.path) from error
+            yield _locked(folder, patience) and allowed(self.owner())
         finally:
             os.close(folder)
-        return True
 
     def replace(self, old: RunFolder) -> RunFolder:
         """Put this folder in the place of another, whose kernel has ended, and return it as it is called then.
@@ -273,6 +299,19 @@ def _root_for_new() -> Path:
         "set JUPYTER_RUNTIME_DIR to a short path of your own, such as /run/user/"
         f"{os.geteuid()}/jupyter, and start Jupyter again.",
     )
+
+
+def _locked(folder: int, patience: float) -> bool:
+    """Lock an open folder; False where somebody holds it for longer than ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
 
 
 def _disk(error: OSError, path: Path) -> TfgpuError:

@@ -157,6 +157,17 @@ class KernelSettings(KernelProvisionerBase):
         'every kernel) or "detach": it goes on, and the next server with the same root folder takes it up. A '
         "kernel whose server crashed goes on in either case.",
     )
+    grace_busy = Float(
+        KernelConfig.grace_busy,
+        config=True,
+        help="Seconds that a kernel whose server is gone may run on until it is removed; 24 hours by default. A server "
+        "that starts before takes it up.",
+    )
+    grace_idle = Float(
+        KernelConfig.grace_idle,
+        config=True,
+        help="The same for one that was found idle since; an hour by default.",
+    )
     pool_size = Int(
         KernelConfig.pool_size,
         config=True,

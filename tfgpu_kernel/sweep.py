@@ -15,17 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from . import handover, lease, ready, runfolder
+from . import handover, lease, ready, remnants, runfolder
+from .config import KernelConfig
 from .engine.base import ContainerRecord, Engine
 from .errors import TfgpuError
 from .labels import KIND, KIND_KERNEL, UID, KernelLabels
 from .owner import Owner
 from .runfolder import KernelState, RunFolder
 
-GRACE_SECONDS: Final = 24 * 3600.0
-"""How long a running kernel outlives its server before an automatic sweep takes it."""
-IDLE_GRACE_SECONDS: Final = 3600.0
-"""The same for one that has been found idle since."""
+_YOUNG_SECONDS: Final = 10.0
+"""A run folder without an owner is being made; later, whoever made it was killed in between."""
 _ANSWER_SECONDS: Final = 2.0
 """An idle kernel answers in milliseconds, on a loaded machine in some hundred; a busy one not before its cell ends."""
 _ORPHANED: Final = "orphaned"
@@ -60,20 +59,36 @@ async def orphans(engine: Engine) -> Sequence[Orphan]:
     return result
 
 
-async def sweep(engine: Engine, *, grace: float) -> Sequence[Orphan]:
-    """Remove orphans, but spare running ones for ``grace`` seconds after they were first seen orphaned.
+async def sweep(engine: Engine, *, spare: bool = True) -> Sequence[Orphan]:
+    """Remove orphans, and what else killed processes left; return the orphans that were removed.
 
-    Return those that were removed. Run folders without a container go as well.
+    :param spare: leave running ones alone for as long as their settings say (``grace_busy``, ``grace_idle``).
     """
     removed = []
     for orphan in await orphans(engine):
-        if orphan.state is None or orphan.container.state != "running" or await _overdue(orphan, grace):
-            await engine.remove(orphan.container.id)
-            await asyncio.to_thread(orphan.run.remove)
-            removed.append(orphan)
+        running = orphan.state is not None and orphan.container.state in {"running", "paused"}
+        if running and spare and not await _overdue(orphan):
+            continue
+        # From here on no server can take the kernel up that is about to go; one that was faster has it.
+        with orphan.run.reserved(ownerless) as ours:
+            if ours or not orphan.run.path.exists():
+                await engine.remove(orphan.container.id)
+                await asyncio.to_thread(_forget, orphan.run)
+                removed.append(orphan)
     await remove_stale_folders(engine)
     await lease.sweep(engine)
+    await remnants.sweep(engine)
     return removed
+
+
+def ownerless(owner: Owner | None) -> bool:
+    """Whether a kernel with this owner is nobody's."""
+    return owner is None or not owner.alive
+
+
+def _forget(run: RunFolder) -> None:
+    remnants.forget_connection(run)
+    run.remove()
 
 
 async def remove_stale_folders(engine: Engine) -> None:
@@ -83,8 +98,16 @@ async def remove_stale_folders(engine: Engine) -> None:
         os.path.realpath(labels.run) for record in found if (labels := KernelLabels.from_docker(record.labels))
     }
     for folder in await asyncio.to_thread(lambda: list(runfolder.existing())):
-        if os.path.realpath(folder.path) not in used and not folder.owner_alive():
-            await asyncio.to_thread(folder.remove)
+        if os.path.realpath(folder.path) not in used and ownerless(folder.owner()) and not _young(folder):
+            await asyncio.to_thread(_forget, folder)
+
+
+def _young(folder: RunFolder) -> bool:
+    """Whether a folder may be one that is just being made, and doesn't say yet whose it is."""
+    try:
+        return folder.owner() is None and time.time() - folder.path.stat().st_mtime < _YOUNG_SECONDS
+    except OSError:
+        return False
 
 
 async def once(engine: Engine, log: logging.Logger | logging.LoggerAdapter[Any]) -> None:
@@ -93,7 +116,7 @@ async def once(engine: Engine, log: logging.Logger | logging.LoggerAdapter[Any])
         return
     _swept.add(engine.address)
     try:
-        removed = await sweep(engine, grace=GRACE_SECONDS)
+        removed = await sweep(engine)
     except TfgpuError as error:
         log.warning("Old kernels could not be looked for: %s", error)
         return
@@ -101,14 +124,14 @@ async def once(engine: Engine, log: logging.Logger | logging.LoggerAdapter[Any])
         log.info("Removed the container %s of a server that is gone", orphan.container.name)
 
 
-async def _overdue(orphan: Orphan, grace: float) -> bool:
+async def _overdue(orphan: Orphan) -> bool:
     """Whether an orphan's grace is over; the first sweep that sees one starts its clock.
 
     An idle one has less; that clock starts when a sweep finds it idle, and stops when one finds it busy.
     """
-    if grace <= 0 or _older(orphan.run, _ORPHANED, grace):
-        return True
     left = await asyncio.to_thread(handover.read, orphan.run)
+    if _older(orphan.run, _ORPHANED, left.grace_busy if left else KernelConfig.grace_busy):
+        return True
     if left is None:
         return False
     try:
@@ -116,19 +139,22 @@ async def _overdue(orphan: Orphan, grace: float) -> bool:
     except (TimeoutError, asyncio.TimeoutError):
         (orphan.run.path / _IDLE).unlink(missing_ok=True)
         return False
-    return _older(orphan.run, _IDLE, min(grace, IDLE_GRACE_SECONDS))
+    return _older(orphan.run, _IDLE, left.grace_idle)
 
 
 def _older(run: RunFolder, mark: str, seconds: float) -> bool:
-    """Whether a mark in the run folder is older than this; makes it where it isn't there."""
-    seen = run.path / mark
+    """Whether a mark in the run folder is older than this; makes it where it isn't there.
+
+    The mark holds the time since the machine's boot: a clock that is set must not end a training.
+    """
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
     try:
-        return time.time() - seen.stat().st_mtime > seconds
-    except FileNotFoundError:
+        return now - float((run.path / mark).read_text()) > seconds
+    except (OSError, ValueError):
         try:
-            seen.touch()
-        except OSError:
-            return True  # no run folder, no sockets: nobody can reach that kernel again
+            run.keep(mark, str(now).encode())
+        except TfgpuError:
+            return not run.path.exists()  # no run folder, no sockets: nobody can reach that kernel again
         return False
 
 

@@ -18,6 +18,8 @@ from .page import Lab
 from .serving import Server, _wait, running
 
 EPOCHS = 40
+TIMES = int(os.environ.get("TFGPU_TEST_CRASHES", "20"))
+"""How often in a row each of the two is tried."""
 TRAINING = f"""
 import time
 import numpy as np, tensorflow as tf
@@ -123,14 +125,16 @@ def check(lab: Lab, server: Server, before: dict[str, str]) -> None:
 
 @pytest.mark.timeout(400)
 @pytest.mark.nightly
-def test_a_page_left_open_shows_every_epoch(lab: Lab, own: Server) -> None:
+@pytest.mark.parametrize("time", range(TIMES))
+def test_a_page_left_open_shows_every_epoch(lab: Lab, own: Server, time: int) -> None:
     """The page reconnects by itself; the training's lines go on in its cell as if nothing had been."""
     check(lab, own, crash_in_training(lab, own))
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.nightly
-def test_a_page_loaded_anew_shows_every_epoch(lab: Lab, own: Server) -> None:
+@pytest.mark.parametrize("time", range(TIMES))
+def test_a_page_loaded_anew_shows_every_epoch(lab: Lab, own: Server, time: int) -> None:
     """The page is loaded anew while the training goes on: what was missed and what follows is in the cell."""
     before = crash_in_training(lab, own)
     lab.page.reload()

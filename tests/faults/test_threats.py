@@ -238,7 +238,7 @@ async def test_a_strangers_container_survives_the_sweep(slim: str, engine: Engin
         check=True, capture_output=True, text=True,
     ).stdout.strip()  # fmt: skip
     try:
-        await sweep(engine, grace=0)
+        await sweep(engine, spare=False)
         assert (await engine.inspect(made))["State"]["Running"]
     finally:
         subprocess.run(["docker", "rm", "-f", made], check=True, capture_output=True)

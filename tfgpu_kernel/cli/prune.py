@@ -27,7 +27,7 @@ async def run(arguments: argparse.Namespace) -> int:
     """Remove, and say what was removed."""
     engine = find.engine()
     try:
-        removed = await sweep(engine, grace=0)
+        removed = await sweep(engine, spare=False)
         for orphan in removed:
             print(f"Removed the container {orphan.container.name}")
         if not removed:

@@ -9,15 +9,15 @@ import json
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from .. import labels
+from .. import labels, scratch
 from ..engine.base import Engine, ImageRecord
 from ..errors import ConfigError, ImageBuildFailed, ImageNotFound
+from ..owner import Owner
 from ..progress import Report, Step
 from . import debian, workshop
 from .debian import PYTHONS, Release
@@ -128,12 +128,15 @@ async def build(wanted: Recipe, engine: Engine, tag: str, report: Report) -> Ima
     :raises ImageBuildFailed: with the last words of the step that failed.
     """
     base_tag = f"tfgpu-base/{wanted.release.codename}:{os.getpid()}"
-    with tempfile.TemporaryDirectory(prefix="tfgpu-build-") as folder:
-        archive = Path(folder, "root.tar")
+    # Whoever finds these marks, and no process that bears them, may remove the image.
+    marks = {labels.KIND: labels.KIND_WORKSHOP, labels.UID: os.geteuid(), labels.OWNER: Owner.current()}
+    with scratch.folder() as folder:
+        archive = folder / "root.tar"
         report(Step("building", f"Making a {wanted.release.codename} root file system", 0, 3))
         await bootstrap(wanted.release, archive, report)
         report(Step("building", "Importing it into the engine", 1, 3))
-        await engine.import_image(archive, base_tag, ['CMD ["bash"]'])
+        changes = ['CMD ["bash"]', *(f"LABEL {name}={text}" for name, text in marks.items())]
+        await engine.import_image(archive, base_tag, changes)
     try:
         base = await engine.image(base_tag)
         if base is None:

@@ -12,11 +12,12 @@ import re
 import secrets
 import signal
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from .. import scratch
 
 Verb = Literal["lock", "verify", "add", "remove"]
 State = Literal["running", "done", "failed", "cancelled"]
@@ -103,8 +104,8 @@ async def cancel(job: Job) -> None:
 
 
 async def _run(job: Job, file: Path, packages: Sequence[str], further: Sequence[str]) -> None:
-    with tempfile.TemporaryDirectory(prefix="tfgpu-job-") as folder:
-        page = Path(folder, "report.html")
+    with scratch.folder() as folder:
+        page = folder / "report.html"
         more = ["--html", str(page)] if job.verb == "verify" else []
         job.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tfgpu_kernel.cli", job.verb, *more, *further, str(file), *packages,
