@@ -84,8 +84,13 @@ test-gpu: engine ## Run the smoke tests on a real GPU (TFGPU_TEST_IMAGE names th
 	@pytest tests/hardware -m gpu -s
 
 .PHONY: bench
-bench: setup ## Measure what the documentation gives figures for
-	@python bench/gpus.py
+bench: engine ## Measure what the documentation gives figures for (docs/benchmarks); WHAT="starts many" for some
+	$(call step,bench,gateway_provisioners and matplotlib)
+	@pip install --quiet 'tfgpu-kernel[bench]'
+	@python -m tests.images.recipes tf:py311
+	$(call step,bench,$(or $(WHAT),everything))
+	@python -m bench $(WHAT)
+	@[ -n '$(WHAT)' ] || python -m bench.gpus
 
 .PHONY: wheel
 wheel: setup ## Build the wheel into dist/

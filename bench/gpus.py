@@ -1,6 +1,6 @@
 """What showing GPUs costs: one sample's CPU time, and how late the server's loop gets with pages open.
 
-``python bench/gpus.py`` prints both as JSON. The driver is the tests' double, so what NVIDIA's own library costs is
+``python -m bench.gpus`` prints both as JSON. The driver is the tests' double, so what NVIDIA's own library costs is
 not in the figures; all else is real: 50 processes in /proc, a jupyter_server, pages that ask every two seconds.
 """
 
@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.doubles.host import Host
 from tests.doubles.state import MIB, Process, machine
@@ -132,7 +130,7 @@ def _page(url: str, over: float, number: int) -> None:
     with requests.Session() as session:
         while time.monotonic() < over:
             answer: dict[str, Any] = session.get(
-                f"{url}tfgpu/gpus", params={"since": newest, "token": "bench"}, timeout=10
+                f"{url}tfgpu/gpus", params={"since": str(newest), "token": "bench"}, timeout=10
             ).json()
             assert len(answer["gpus"]) == GPUS
             newest = answer["history"]["times"][-1] if answer["history"]["times"] else newest

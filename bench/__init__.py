@@ -1,0 +1,1 @@
+"""What the documentation's figures come from: ``python -m bench --help``."""
