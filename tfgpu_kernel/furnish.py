@@ -1,4 +1,4 @@
-"""What a kernel's container gets so that its cells can install packages: pip's settings, limits, a folder, programs."""
+"""What is put into a kernel's container: pip's settings and programs for its cells, and names where it has no network."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ FOLDER: Final = PurePosixPath("/tfgpu/site")
 PROGRAMS: Final = PurePosixPath("/tfgpu/bin")
 """What comes before the image's own programs in a cell's ``!``."""
 
+_HOSTS: Final = {"/etc/hosts": ("127.0.0.1\tlocalhost\n", 0o644)}
+"""The engine writes this file only into containers with a network; TensorBoard and others look ``localhost`` up."""
+
 
 @dataclass(frozen=True)
 class Furniture:
@@ -27,7 +30,7 @@ class Furniture:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-def furnish(image: ReadyImage, lent: site.PipSite) -> Furniture:
+def furnish(image: ReadyImage, lent: site.PipSite, network: str) -> Furniture:
     """Return what a container of the image gets; what the host lends is read-only there, and in no image."""
     programs = importlib.resources.files(__package__) / "boot"
     pip, apt = ((programs / f"{name}.sh").read_text() for name in ("pip", "apt"))
@@ -38,6 +41,7 @@ def furnish(image: ReadyImage, lent: site.PipSite) -> Furniture:
         str(PROGRAMS / "pip3"): (pip, 0o755),
         str(PROGRAMS / "apt"): (apt, 0o755),
         str(PROGRAMS / "apt-get"): (apt, 0o755),
+        **(_HOSTS if network == "none" else {}),
     }
     binds = tuple(Bind(str(item.host), str(item.inside), read_only=True) for item in lent.lend(FOLDER))
     return Furniture(files, binds, lent.environment(FOLDER))

@@ -191,7 +191,7 @@ async def prepare(request: Request, config: KernelConfig, engine: Engine, report
         if bind.source not in {str(NO_RUN), str(cache)}:
             limits.check_folder(bind.source)
     await asyncio.to_thread(reserved.note, image.record, request.notebook)
-    furniture = furnish(image, await asyncio.to_thread(site.find))
+    furniture = furnish(image, await asyncio.to_thread(site.find), config.network)
     return Prepared(request, config, info, who, gpu, image, planned, furniture, began)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -102,6 +104,23 @@ class Lab:
         self.page.keyboard.insert_text(code)
         self.page.keyboard.press("ControlOrMeta+Enter")
         return cell
+
+    def type_in_terminal(self, line: str) -> None:
+        """Type a line into the visible terminal, once it has a prompt."""
+        # What a terminal shows is drawn on a canvas; its lines are where xterm keeps them.
+        self.page.wait_for_function(
+            "() => /[$#]/.test("
+            "window.jupyterapp.shell.currentWidget.content._term?.buffer.active.getLine(0)?.translateToString() ?? '')"
+        )
+        self.page.locator(".jp-Terminal:visible .xterm-screen").click()
+        self.page.keyboard.type(f"{line}\n")
+
+    def until(self, true: Callable[[], bool], seconds: float = 20) -> None:
+        """Wait for what is to be so outside of the page."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline, f"not so after {seconds:.0f} s"
+            self.page.wait_for_timeout(100)
 
     def theme(self, *, dark: bool) -> None:
         """Change to JupyterLab's light or dark theme."""

@@ -89,6 +89,8 @@ RECIPES = {
     ),
     # TensorFlow as pip installs it today into a system Python, without ipykernel.
     "tf:py311": Recipe("base", "pip install --break-system-packages 'tensorflow-cpu==2.21.*'"),
+    # As images made for notebooks have it: nothing need be added. TensorFlow 2.21 no longer brings TensorBoard itself.
+    "tf:whole": Recipe("tf:py311", "pip install --break-system-packages ipykernel matplotlib 'tensorboard==2.20.*'"),
     # tensorflow/tensorflow:latest-gpu-py3 as it was frozen in 2020, less CUDA.
     "frozen:py36": with_python(
         "3.6.15",

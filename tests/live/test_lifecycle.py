@@ -278,10 +278,11 @@ async def test_home_shows_no_secrets(
 
 
 async def test_network_none(kernels: Path, workspace: Path, slim: str) -> None:
-    """Without any network the kernel serves its cells all the same."""
+    """Without any network the kernel serves its cells all the same, and ``localhost`` has its address."""
     install(kernels.parents[1], "alone", "--image", slim, "--gpus", "none", "--network", "none")
     async with kernel(workspace, "alone") as driven:
         assert await driven.run("import os; print(os.listdir('/sys/class/net'))") == "['lo']\n"
+        assert await driven.run("import socket; print(socket.gethostbyname('localhost'))") == "127.0.0.1\n"
 
 
 async def test_resolve_path(kernels: Path, workspace: Path) -> None:

@@ -29,7 +29,7 @@ def run(address: str, container: str, command: Sequence[str]) -> int:
             api.exec_resize(made, size.lines, size.columns)
 
         try:
-            tty.setraw(sys.stdin)
+            tty.setraw(sys.stdin, termios.TCSADRAIN)  # what was typed meanwhile is the command's
             resize()
             signal.signal(signal.SIGWINCH, resize)
             _exchange(stream)
