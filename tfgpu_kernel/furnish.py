@@ -1,4 +1,4 @@
-"""What is put into a kernel's container: pip's settings and programs for its cells, and names where it has no network."""
+"""What is put into a kernel's container: pip's settings, programs for its cells, names where it has no network."""
 
 from __future__ import annotations
 
