@@ -36,6 +36,8 @@ class Server:
     root: Path
     options: tuple[str, ...] = ()
     port: int = field(default_factory=free_port)
+    patience: float = SECONDS
+    """Seconds that an answer may take."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -89,7 +91,7 @@ class Server:
             f"http://127.0.0.1:{self.port}/{path}",
             headers={"Authorization": f"token {TOKEN}"},
             json=body,
-            timeout=SECONDS,
+            timeout=self.patience,
         )
         assert not check or answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer
@@ -115,10 +117,10 @@ class Server:
         connection = websocket.create_connection(
             f"ws://127.0.0.1:{self.port}/api/kernels/{kernel_id}/channels?session_id={session}",
             header={"Authorization": f"token {TOKEN}"},
-            timeout=SECONDS,
+            timeout=self.patience,
         )
         try:
-            yield Page(connection, session)
+            yield Page(connection, session, self.patience)
         finally:
             with contextlib.suppress(OSError, websocket.WebSocketException):
                 connection.close()
@@ -130,6 +132,7 @@ class Page:
 
     connection: websocket.WebSocket
     session: str
+    patience: float = SECONDS
 
     def send(self, code: str, cell: str = "") -> str:
         """Run a cell without waiting; return the request's id."""
@@ -154,9 +157,9 @@ class Page:
         self.connection.send(json.dumps(body))
         return message
 
-    def messages(self, seconds: float = SECONDS) -> Iterator[dict[str, Any]]:
+    def messages(self, seconds: float | None = None) -> Iterator[dict[str, Any]]:
         """Yield what comes within a time."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + (self.patience if seconds is None else seconds)
         while (rest := end - time.monotonic()) > 0:
             self.connection.settimeout(rest)
             try:
