@@ -1,4 +1,4 @@
-"""Taking up kernels that outlived their server: at a server's start, before anybody lists kernels.
+"""Taking up kernels that outlived their server: at a server's start, before anybody lists kernels, or when told.
 
 A kernel is known by its run folder: who owned it, in which container it runs, by which key it is reached. So
 the same kernel, under the same id, gets a new manager with all that jupyter_client expects of one that was
@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from . import handover, obituaries, runfolder, sweep
 from .deaths import explain
 from .engine import find
 from .engine.base import ContainerRecord, Engine
-from .errors import KernelDied, TfgpuError
+from .errors import KernelDied, KernelNotFound, TfgpuError
 from .handover import Handover
 from .labels import KIND, KIND_KERNEL, UID, KernelLabels
 from .launch import LOG_LINES
@@ -91,6 +91,26 @@ def all_of(multi: Any, root: str, log: Log) -> Sequence[Adopted]:
             log.warning("The engine can't tell which kernels live, so all count as living: %s", error)
             running = waiting
     return [adopted for one in running if (adopted := take(multi, engine, one, log)) is not None]
+
+
+async def one(multi: Any, root: str, kernel_id: str, log: Log) -> Adopted:
+    """Take up one kernel that a former server left, whichever root folder that had.
+
+    :raises KernelNotFound: when there is none, it has ended, or another server was faster.
+    """
+    engine = find.engine()
+    waiting = await asyncio.to_thread(lambda: [kernel for kernel in left() if kernel.state.kernel_id == kernel_id])
+    adopted = None
+    for kernel in await alive(engine, waiting):
+        adopted = take(multi, engine, kernel, log)
+    if adopted is None:
+        raise KernelNotFound(
+            f"No kernel {kernel_id} runs without a server: it has ended, or a server has it.",
+            "choose one from jupyter tfgpu adopt.",
+        )
+    here = replace(waiting[0].handover, root=handover.root_of(root))
+    await asyncio.to_thread(here.write, adopted.run)  # the next server with this root folder takes it up again
+    return adopted
 
 
 async def alive(engine: Engine, waiting: Sequence[Left]) -> Sequence[Left]:

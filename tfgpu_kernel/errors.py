@@ -167,6 +167,12 @@ class KernelNotFound(TfgpuError):
     code = "kernel-not-found"
 
 
+class ServerNotFound(TfgpuError):
+    """No running Jupyter server of this user can do what was asked for, or it isn't clear which one shall."""
+
+    code = "server-not-found"
+
+
 class LockInvalid(TfgpuError):
     """What a notebook has in the place of its lock is none, so nothing of it is used."""
 

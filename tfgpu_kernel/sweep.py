@@ -7,6 +7,7 @@ alone for a grace period; one that never became ready is of use to nobody.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -140,6 +141,24 @@ async def _overdue(orphan: Orphan) -> bool:
         (orphan.run.path / _IDLE).unlink(missing_ok=True)
         return False
     return _older(orphan.run, _IDLE, left.grace_idle)
+
+
+def seconds_left(run: RunFolder) -> float:
+    """Return for how long automatic sweeps still spare a running orphan; the whole grace where none has seen it yet.
+
+    For one that was found idle it is less; that one's clock stops again when a sweep finds it busy.
+    """
+    left = handover.read(run)
+    graces = {
+        _ORPHANED: left.grace_busy if left else KernelConfig.grace_busy,
+        _IDLE: left.grace_idle if left else KernelConfig.grace_idle,
+    }
+    seconds = graces[_ORPHANED]
+    for mark, grace in graces.items():
+        with contextlib.suppress(OSError, ValueError):
+            since = float((run.path / mark).read_text())
+            seconds = min(seconds, since + grace - time.clock_gettime(time.CLOCK_BOOTTIME))
+    return max(0.0, seconds)
 
 
 def _older(run: RunFolder, mark: str, seconds: float) -> bool:

@@ -81,7 +81,10 @@ class Server:
         if self.process is not None and self.process.poll() is None:
             self.kill()
         subprocess.run(
-            [sys.executable, "-m", "tfgpu_kernel.cli", "prune"], check=True, capture_output=True, timeout=120
+            [sys.executable, "-m", "tfgpu_kernel.cli", "prune", "--running"],
+            check=True,
+            capture_output=True,
+            timeout=120,
         )
 
     def call(self, method: str, path: str, body: object = None, check: bool = True) -> requests.Response:

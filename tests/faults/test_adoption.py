@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 from tests.live.conftest import install
 
 from .serving import Server
+
+
+def runs(server: Server) -> list[str]:
+    """Return the run folders of this test's containers."""
+    listing = ["docker", "ps", "--all", "--format", '{{.Label "io.tfgpu.run"}}']
+    found = subprocess.run(listing, check=True, capture_output=True, text=True).stdout.split()
+    return [run for run in found if run.startswith(str(server.root.parent))]
+
+
+def folder_of(server: Server, kernel_id: str) -> Path:
+    """Return a kernel's run folder, which is the only one with its id in its state."""
+    [run] = [state.parent for state in server.root.parent.glob("runtime/tfgpu/*/state.json")
+             if kernel_id in state.read_text()]  # fmt: skip
+    return run
+
+
+def tfgpu(*arguments: str) -> str:
+    """Run the command; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tfgpu_kernel.cli", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_a_killed_servers_kernels_go_on_with_the_next(server: Server) -> None:
@@ -46,6 +72,8 @@ def test_a_stopped_server_ends_its_kernels_unless_told_to_detach(server: Server,
     with server.page(stays["kernel"]["id"]) as page:
         page.run("x = 5")
     server.stop()
+    [run] = runs(server)
+    assert run == str(folder_of(server, stays["kernel"]["id"])), "the other one's container and folder went with it"
     server.start()
     assert server.sessions() == {stays["id"]: stays["kernel"]["id"]}
     with server.page(stays["kernel"]["id"]) as page:
@@ -80,3 +108,48 @@ def test_another_root_folders_server_leaves_a_kernel_alone(server: Server, tmp_p
         other.kill()
     server.start()
     assert server.sessions() == {model["id"]: model["kernel"]["id"]}
+
+
+def test_adopt_takes_a_kernel_into_a_server_with_another_root_folder(server: Server, tmp_path: Path) -> None:
+    """``adopt`` lists what runs without a server, with the time left; prune leaves it; a server that is told takes it,
+    and so does the next one with that root folder."""
+    kernel = server.session("mine.ipynb")["kernel"]["id"]
+    with server.page(kernel) as page:
+        page.run("x = 6")
+    server.kill()
+    [row] = [row for row in json.loads(tfgpu("adopt", "--json")) if row["kernel_id"] == kernel]
+    assert (row["kernel_id"], row["root"], row["grace_seconds"]) == (kernel, str(server.root), 24 * 3600)
+    assert "Kept 1 kernel" in tfgpu("prune")
+    [row] = [row for row in json.loads(tfgpu("ps", "--json")) if row["kernel_id"] == kernel]
+    assert 3600 - 60 < row["grace_seconds"] < 3600, "the sweep has started the clock of an idle one"
+    (tmp_path / "other").mkdir()
+    other = Server(tmp_path / "other")
+    other.start()
+    try:
+        assert other.get("api/kernels").json() == []
+        assert kernel in tfgpu("adopt", kernel[:8], "--server", f"http://127.0.0.1:{other.port}")
+        assert kernel not in tfgpu("adopt", "--json")
+        with other.page(kernel) as page:
+            assert page.run("print(x)") == "6\n"
+        other.call("POST", f"api/kernels/{kernel}/interrupt")
+        other.kill()
+        other.start()
+        assert [model["id"] for model in other.get("api/kernels").json()] == [kernel]
+        other.call("DELETE", f"api/kernels/{kernel}")
+    finally:
+        other.kill()
+    assert runs(server) == []
+
+
+def test_adopt_ends_a_kernel_that_nobody_wants(server: Server) -> None:
+    """``adopt --stop`` ends one, and nothing of it is left; a server that isn't there is told with what to do."""
+    kernel = server.session("mine.ipynb")["kernel"]["id"]
+    server.kill()
+    done = subprocess.run(
+        [sys.executable, "-m", "tfgpu_kernel.cli", "adopt", kernel, "--server", "http://127.0.0.1:9"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "jupyter server list" in done.stderr or "start one" in done.stderr
+    tfgpu("adopt", kernel[:8], "--stop")
+    assert runs(server) == [] and kernel not in tfgpu("adopt", "--json")

@@ -147,7 +147,7 @@ async def test_waiting_kernel_ends_with_its_server(kernels: Path, workspace: Pat
         return subprocess.run(shown, capture_output=True, text=True, check=False).stdout.strip()
 
     await until(lambda: state() != "running", 10)
-    subprocess.run([sys.executable, "-m", "tfgpu_kernel.cli", "prune"], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "tfgpu_kernel.cli", "prune", "--running"], check=True, capture_output=True)
 
 
 CLAIMER = """

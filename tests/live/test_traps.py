@@ -260,7 +260,7 @@ async def test_8_a_killed_server_leaves_no_orphans_for_good(
     monkeypatch.setattr("tfgpu_kernel.sweep._swept", set())  # as in a new process
     async with kernel(workspace):  # sweeps, and spares it
         assert await containers(engine, workspace.parent) == ["running", "running"]
-    subprocess.run([sys.executable, "-m", "tfgpu_kernel.cli", "prune"], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "tfgpu_kernel.cli", "prune", "--running"], check=True, capture_output=True)
     assert await containers(engine, workspace.parent) == []
 
 

@@ -15,7 +15,7 @@ from ..errors import TfgpuError
 
 VERBS: Final = (
     "install", "execute", "lock", "verify", "add", "remove", "export", "import",
-    "image", "ps", "logs", "exec", "stop", "doctor", "prune",
+    "image", "ps", "logs", "exec", "stop", "adopt", "doctor", "prune",
 )
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""

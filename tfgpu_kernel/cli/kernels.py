@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import sweep
 from ..engine.base import ContainerRecord, Engine
 from ..errors import KernelNotFound
 from ..labels import KIND, KIND_KERNEL, UID, KernelLabels
@@ -25,8 +26,20 @@ class Known:
     @property
     def owned(self) -> bool:
         """Whether the process that it belongs to lives."""
-        owner = RunFolder(Path(self.labels.run)).owner() or Owner.parse(self.labels.owner)
+        owner = self.run.owner() or Owner.parse(self.labels.owner)
         return owner is not None and owner.alive
+
+    @property
+    def run(self) -> RunFolder:
+        """The kernel's run folder."""
+        return RunFolder(Path(self.labels.run))
+
+    @property
+    def grace_seconds(self) -> float | None:
+        """For how long sweeps spare the kernel, whose server is gone; None where it has one, or has ended."""
+        if self.owned or self.state is None or self.container.state != "running":
+            return None
+        return sweep.seconds_left(self.run)
 
     @property
     def kernel_id(self) -> str:

@@ -1,4 +1,4 @@
-"""Remove kernels that no living server owns; with --all everything of ours but running, owned kernels."""
+"""Remove what nobody owns any more; kernels that still run without a server only when told, or after a question."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import contextlib
 import os
 import shutil
+import sys
+from collections.abc import Sequence
 
 from platformdirs import user_cache_path
 
@@ -13,24 +15,35 @@ from .. import additions
 from ..engine import find
 from ..labels import IMAGE_KIND, KIND, KIND_KERNEL
 from ..runfolder import cache_folder, roots
-from ..sweep import sweep
+from ..sweep import Orphan, orphans, sweep
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
-        "-a", "--all", action="store_true", help="also our images and the cache folders (before uninstalling)"
+        "-r", "--running", action="store_true", help="also kernels that still run and whose server is gone"
     )
+    parser.add_argument(
+        "-a", "--all", action="store_true",
+        help="these too, and our images and the cache folders (before uninstalling)",
+    )  # fmt: skip
 
 
 async def run(arguments: argparse.Namespace) -> int:
     """Remove, and say what was removed."""
     engine = find.engine()
     try:
-        removed = await sweep(engine, spare=False)
+        told = arguments.all or arguments.running
+        removed = list(await sweep(engine, spare=not told))
+        running = await orphans(engine)
+        if running and _agreed(running):
+            removed += await sweep(engine, spare=False)
+            running = await orphans(engine)
         for orphan in removed:
             print(f"Removed the container {orphan.container.name}")
-        if not removed:
+        if running:
+            print(f"Kept {_counted(running)} without a server: jupyter tfgpu adopt lists them, --running removes them.")
+        elif not removed:
             print("Every kernel has a living server; none was removed.")
         if arguments.all:
             # Every user's kernels: images are the machine's.
@@ -50,3 +63,19 @@ async def run(arguments: argparse.Namespace) -> int:
     finally:
         await engine.close()
     return 0
+
+
+def _agreed(running: Sequence[Orphan]) -> bool:
+    """Ask whether running kernels shall end; nobody who could answer means no."""
+    if not sys.stdin.isatty():
+        return False
+    for orphan in running:
+        what = (orphan.state.notebook or orphan.state.kernel_id) if orphan.state else "unknown"
+        print(f"{orphan.container.name}: {what}", file=sys.stderr)
+    print(f"{_counted(running)} without a server, maybe in the middle of a training. End? [y/N] ", end="",
+          file=sys.stderr, flush=True)  # fmt: skip
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _counted(running: Sequence[Orphan]) -> str:
+    return "1 kernel that runs" if len(running) == 1 else f"{len(running)} kernels that run"

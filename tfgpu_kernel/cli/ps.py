@@ -38,10 +38,23 @@ async def run(arguments: argparse.Namespace) -> int:
             str(len(entry["gpus"])),
             entry["state"],
             f"{(time.time() - entry['created']) / 60:.0f} min",
-            "alive" if entry["owned"] else "gone",
+            serving(entry),
         )
     Console().print(table)
     return 0
+
+
+def serving(entry: dict[str, Any]) -> str:
+    """Say whether a kernel's server lives, and if not, for how long sweeps still spare the kernel."""
+    if entry["owned"]:
+        return "alive"
+    left = entry["grace_seconds"]
+    return "gone" if left is None else f"gone; kept {duration(left)}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as one reads it in a table."""
+    return f"{seconds / 3600:.0f} h" if seconds >= 2 * 3600 else f"{seconds / 60:.0f} min"
 
 
 def row(kernel: Known) -> dict[str, Any]:
@@ -56,5 +69,6 @@ def row(kernel: Known) -> dict[str, Any]:
         "state": kernel.container.state,
         "created": kernel.container.created,
         "owned": kernel.owned,
+        "grace_seconds": kernel.grace_seconds,
         "death": kernel.state.death if kernel.state else "",
     }

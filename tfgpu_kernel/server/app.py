@@ -19,7 +19,7 @@ from ..engine import find
 from ..errors import EngineNotFound
 from ..launches import Launch
 from ..pool import Pool
-from . import gpu_handlers, proxy, replay, sessions, sharing, terminals
+from . import adoption, gpu_handlers, proxy, replay, sessions, sharing, terminals
 from .feed import Feed
 from .handlers import ROUTES, EngineHandler
 from .jobs import Jobs
@@ -117,7 +117,7 @@ class TfgpuApp(ExtensionApp):
         self.handlers.append((r"/tfgpu/engine", EngineHandler, {"pulse": self._pulse}))
         shared = {"jobs": self._jobs, "root": self.serverapp.root_dir if self.serverapp else ""}
         self.handlers.extend((path, handler, shared) for path, handler in sharing.ROUTES)
-        self.handlers.extend([*proxy.ROUTES, *terminals.ROUTES])
+        self.handlers.extend([*proxy.ROUTES, *terminals.ROUTES, *adoption.ROUTES])
         owned = {"sampler": self._sampler, "roster": self._roster}
         self.handlers.extend((path, handler, owned) for path, handler in gpu_handlers.ROUTES)
 

@@ -1,0 +1,128 @@
+"""Show the kernels that outlived their server, have a running server take one up, or end it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import requests
+from jupyter_server.serverapp import list_running_servers
+from rich.console import Console
+from rich.table import Table
+
+from .. import handover
+from ..engine import find
+from ..errors import ServerNotFound
+from ..handover import root_of
+from . import stop
+from .kernels import Known, known, one
+from .ps import duration, row
+
+SECONDS = 30.0
+"""How long a server may take to take a kernel up."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("kernel", metavar="KERNEL", nargs="?", help="the beginning of its id; none lists them all")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--server", metavar="URL", help="which running server, see jupyter server list")
+    way.add_argument("--stop", action="store_true", help="end the kernel instead")
+    way.add_argument("--json", action="store_true", help="print the list as JSON")
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """List, take up, or end."""
+    if arguments.kernel and arguments.stop:
+        return await stop.run(arguments)
+    engine = find.engine()
+    try:
+        if not arguments.kernel:
+            show([kernel for kernel in await known(engine) if kernel.grace_seconds is not None], arguments.json)
+            return 0
+        kernel = await one(engine, arguments.kernel)
+    finally:
+        await engine.close()
+    server = chosen(await asyncio.to_thread(lambda: list(list_running_servers())), arguments.server, root(kernel))
+    await asyncio.to_thread(take_up, server, kernel.kernel_id)
+    print(f"{kernel.kernel_id} belongs to {server['url']} now")
+    return 0
+
+
+def show(kernels: Sequence[Known], as_json: bool) -> None:
+    """Print the kernels whose server is gone."""
+    if as_json:
+        print(json.dumps([{**row(kernel), "root": root(kernel)} for kernel in kernels], indent=1))
+        return
+    if not kernels:
+        print("No kernel runs without a server.")
+        return
+    table = Table("KERNEL", "NOTEBOOK", "UP", "KEPT", "ROOT FOLDER OF ITS SERVER", box=None)
+    for kernel in kernels:
+        table.add_row(
+            kernel.kernel_id[:12],
+            (kernel.state.notebook if kernel.state else "") or "-",
+            duration(time.time() - kernel.container.created),
+            duration(kernel.grace_seconds or 0),
+            root(kernel) or "- (a program's, which ended)",
+        )
+    Console().print(table)
+
+
+def root(kernel: Known) -> str:
+    """Return the root folder of the server that the kernel had; empty where it had none."""
+    left = handover.read(kernel.run)
+    return left.root if left else ""
+
+
+def chosen(servers: Sequence[Mapping[str, Any]], url: str | None, root: str) -> Mapping[str, Any]:
+    """Return the server that was named, or else the one with the kernel's root folder, or else the only one.
+
+    :raises ServerNotFound: where that leaves none, or a choice.
+    """
+    if url is not None:
+        found = [server for server in servers if server["url"].rstrip("/") == url.rstrip("/")]
+    else:
+        same = [server for server in servers if root and root_of(server["root_dir"]) == root]
+        found = same[:1] or list(servers)
+    if len(found) != 1:
+        raise ServerNotFound(
+            f"{'No server of yours runs' if not found else 'Several servers run'}"
+            + (f" at {url}." if url else ", and none has the kernel's root folder." if found else "."),
+            "name one with --server; jupyter server list shows them."
+            if servers
+            else f"start one{f' with the root folder {root}, which takes the kernel up by itself' if root else ''}.",
+        )
+    return found[0]
+
+
+def take_up(server: Mapping[str, Any], kernel_id: str) -> None:
+    """Have a server take up a kernel.
+
+    :raises ServerNotFound: where it doesn't.
+    """
+    try:
+        answer = requests.post(
+            f"{server['url']}tfgpu/adopt/{kernel_id}",
+            headers={"Authorization": f"token {server['token']}"},
+            timeout=SECONDS,
+        )
+    except requests.RequestException as error:
+        raise ServerNotFound(
+            f"The server {server['url']} gives no answer.", "choose another with --server, or start one.", str(error)
+        ) from error
+    if not answer.ok:
+        try:
+            text = str(answer.json()["message"])
+        except (ValueError, KeyError):
+            text = answer.reason
+        raise ServerNotFound(
+            f"The server {server['url']} did not take the kernel up: {text}",
+            "choose one from jupyter tfgpu adopt, or start a server with this package.",
+        )
+
+
