@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from jupyter_client.connect import KernelConnectionInfo
 
-from . import autopsy, ending, launches, lease, pool, ports, sweep, vigil
+from . import autopsy, claim, ending, launches, lease, pool, ports, sweep, vigil
 from .engine import find
 from .engine.base import Engine, Exit
 from .engine.events import outcome
@@ -254,8 +254,8 @@ class TfgpuProvisioner(KernelSettings):
             launches.advance(entry, step)
 
         prepared = await prepare(request, config, self._engine, report)
-        wanted = await asyncio.to_thread(pool.wish, prepared, self._engine)
-        kernel = await pool.take(prepared, wanted, self._engine, report)
+        wanted = await asyncio.to_thread(claim.wish, prepared, self._engine)
+        kernel = await claim.take(prepared, wanted, self._engine, report)
         if kernel is None:
             kernel = await start(prepared, self._engine, report)
         pool.note(prepared, wanted, self._engine)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tfgpu_kernel import pool, quiet
+from tfgpu_kernel import quiet, waiting
 from tfgpu_kernel.engine import find
-from tfgpu_kernel.pool import Pool, Waiting
+from tfgpu_kernel.pool import Pool
+from tfgpu_kernel.waiting import Waiting
 
 from .conftest import install
 from .driving import kernel
@@ -181,8 +182,8 @@ async def test_many_processes_claim_at_once(kernels: Path, workspace: Path, slim
         assert len(taken) == len(set(taken)) == CLAIMS
         assert mine & set(taken)
         # The kernel is the caller's only after "go": whoever is gone before has taken nothing.
-        run, entry = pool._offered(find.engine())[0]
-        answered = await pool._connect(run, {"claim": {"env": {}, "unset": [], "cwd": "/", "key": None}})
+        run, entry = waiting.offered(find.engine())[0]
+        answered = await waiting.connect(run, {"claim": {"env": {}, "unset": [], "cwd": "/", "key": None}})
         assert answered is not None
         answered[0].close()
         await until(lambda: not run.path.exists(), 30)

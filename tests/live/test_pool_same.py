@@ -12,7 +12,7 @@ from pathlib import Path
 import jupyter_kernel_test
 import pytest
 
-from tfgpu_kernel import pool, quiet
+from tfgpu_kernel import claim, quiet
 from tfgpu_kernel.pool import Pool
 
 from .conftest import install
@@ -144,7 +144,7 @@ class TestClaimed(_Conformance):
     def setUpClass(cls) -> None:
         """Start the kernel that all tests share, and see that it was one that waited."""
         jupyter_kernel_test.KernelTests.setUpClass.__func__(cls)  # type: ignore[attr-defined]
-        assert cls.km.provisioner._kernel.container in pool._taken
+        assert cls.km.provisioner._kernel.container in claim.taken_here
 
 
 del _Conformance

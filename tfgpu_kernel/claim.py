@@ -1,0 +1,257 @@
+"""Take a kernel that is finished already, where one is just what a cold start would make.
+
+Which one fits is asked by comparing what its container was made from with what a cold start would make now, so
+nothing that a start decides can be forgotten here. Any process of the user may claim; only a server keeps kernels
+ready (:mod:`tfgpu_kernel.pool`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from . import additions, bootfile, cells, gpus, lease, runfolder, waiting
+from .boot.variables import matters_early
+from .boot.warm import COLD_FILE
+from .connection import CONNECTION_FILE, Connection
+from .engine.base import Engine
+from .errors import TfgpuError
+from .gpu.request import NO_GPU
+from .gpus import Grant
+from .image.facts import identity
+from .launch import Kernel, Prepared, write_running
+from .progress import Report, Step, unheard
+from .runfolder import RunFolder
+from .waiting import Line, Waiting
+
+log = logging.getLogger(__name__)
+
+_NOWHERE: Final = RunFolder(Path("/nowhere"))
+_WEIGHT: Final = 1024
+"""A container's usual share of the processors; while it waits it has less."""
+
+# Docker can change these while a container runs, so they are set when it is taken.
+_LIMITS: Final = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit")
+
+kept_here: Final[set[str]] = set()
+"""Containers that this process's own pool holds; it watches their end itself."""
+taken_here: Final[set[str]] = set()
+"""Containers that this process has claimed."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a start wants of a waiting kernel; where that can't be had, why not."""
+
+    parts: Mapping[str, str]
+    """A hash of each thing that must be the same, by what the log calls it."""
+    order: Mapping[str, Any]
+    """What the kernel reads when it begins, see :mod:`tfgpu_kernel.boot.warm`."""
+    refusal: str = ""
+
+
+def wish(prepared: Prepared, engine: Engine) -> Wish:
+    """Say what a waiting kernel must be like to serve this start. Reads the notebook; call it in a thread."""
+    foreseen = cells.foresee(prepared.request.notebook)
+    order = {"preload": list(prepared.config.preload), "preset": dict(foreseen.values)}
+    refusal = ""
+    if foreseen.unclear:
+        refusal = f"the notebook sets {', '.join(sorted(foreseen.unclear))}, which acts on an import"
+    refused = cold_variables(prepared.request.run, prepared.request.notebook) - set(foreseen.values)
+    if refused:
+        refusal = f"a cell set {', '.join(sorted(refused))}, which acts on an import"
+    refusal = refusal or _packages_refusal(prepared)
+    if not prepared.config.pool_size:
+        refusal = "pool_size is 0"
+    if prepared.gpu.sample is not None and prepared.config.gpu_sharing == "exclusive":
+        refusal = "a kernel that waits holds no GPU for itself alone"
+    return Wish(_parts(prepared, engine, order), order, refusal)
+
+
+async def take(prepared: Prepared, wanted: Wish, engine: Engine, report: Report) -> Kernel | None:
+    """Return a waiting kernel that is what a cold start would be; None where there is none.
+
+    A claim that fails is no error: the kernel that failed is gone, and the caller starts a cold one.
+    """
+    reason = wanted.refusal or "none of this kind is ready"
+    if not wanted.refusal:
+        for run, entry in await asyncio.to_thread(waiting.offered, engine):
+            differences = [name for name, text in wanted.parts.items() if entry.parts.get(name) != text]
+            if differences:
+                if entry.kernel_name == prepared.request.kernel_name:
+                    reason = f"the one that is ready has another {', another '.join(differences)}"
+                continue
+            held = (
+                tuple(holder.gpu for holder in lease.held_by(prepared.request.run.path)) if prepared.request.run else ()
+            )
+            if held and set(held) != set(entry.gpus):
+                reason = "the one that is ready sees another GPU than the kernel had"
+                continue
+            kernel = await _claim(run, entry, prepared, engine)
+            if kernel is not None:
+                report(Step("ready", f"A kernel was ready: taken in {kernel.seconds * 1000:.0f} ms"))
+                return kernel
+    log.info("Kernel %s starts cold: %s", prepared.request.kernel_id, reason)
+    return None
+
+
+async def _claim(run: RunFolder, entry: Waiting, prepared: Prepared, engine: Engine) -> Kernel | None:
+    """Take one kernel; None where somebody else was first, or it is no good."""
+    gpu = granted(prepared, entry.gpus)
+    if gpu is None:
+        return None
+    body = prepared.body(_NOWHERE, gpu=gpu.request)
+    env = dict(text.split("=", 1) for text in body["Env"] if "=" in text)
+    request = prepared.request
+    claim = {
+        # What matters early is the same, and the kernel has made its own of some of it (PATH).
+        "env": {name: text for name, text in env.items() if name not in entry.env or not matters_early(name)},
+        "unset": [name for name in entry.env if name not in env],
+        "cwd": prepared.cwd,
+        "key": request.connection.key if request.connection else None,
+    }
+    end = engine.watch(entry.container)
+    taken_here.add(entry.container)
+    line = await _ask(run, claim)
+    if line is None:
+        taken_here.discard(entry.container)
+        if entry.container not in kept_here:
+            engine.unwatch(entry.container)
+        return None
+    try:
+        await asyncio.to_thread(entry.withdraw, run)
+        limits = {name: body["HostConfig"][name] for name in _LIMITS} | {"CpuShares": _WEIGHT}
+        settling = asyncio.ensure_future(engine.update(entry.container, **limits))
+        if gpu.uuids:
+            same = replace(prepared.config, gpus=gpu.uuids, when_full="fail")
+            leaser, uid = request.run or run, prepared.identity.host_uid
+            gpu = await gpus.grant(prepared.gpu, same, engine, prepared.info, leaser, uid, unheard)
+        run = await asyncio.to_thread(_hand_over, run, prepared, entry)
+        await settling
+        await line.send({"go": True})
+        # The kernel closes when it has become what was claimed.
+        await asyncio.wait_for(line.reader.read(), waiting.ANSWER_SECONDS)
+    except BaseException as error:
+        line.close()
+        engine.unwatch(entry.container)
+        await asyncio.shield(waiting.remove(engine, entry.container, run if request.run is None else None))
+        if isinstance(error, TfgpuError | OSError | TimeoutError):
+            log.warning("A kernel that was ready could not be taken: %s", error)
+            return None
+        raise
+    line.close()
+    seconds = time.monotonic() - prepared.began
+    connection = request.connection or Connection(str(run.io), entry.key)
+    mounts = prepared.mounts_with(run)
+    return Kernel(entry.container, end, connection, run, prepared.identity, prepared.image, mounts, gpu, seconds)
+
+
+def _hand_over(run: RunFolder, prepared: Prepared, entry: Waiting) -> RunFolder:
+    """Make the run folder this process's, and that of the kernel which it follows."""
+    request, who = prepared.request, prepared.identity
+    run.take_over(lambda owner: True)
+    if request.run is not None and request.connection is not None:
+        connection = request.connection.container_file().encode()
+        run.share(CONNECTION_FILE, connection, who.host_uid, who.host_gid)
+        fresh, run = run, run.replace(request.run)
+    else:
+        fresh = run
+    _give_packages(fresh, run, prepared)
+    write_running(run, request, entry.container)
+    return run
+
+
+def _give_packages(fresh: RunFolder, run: RunFolder, prepared: Prepared) -> None:
+    """Make the kernel's folder for packages the notebook's own, with what the notebook has installed before."""
+    who, image = prepared.identity, identity(prepared.image.record)
+    new, own = additions.folder(image, "", fresh.path.name, who.host_uid), prepared.additions(run)
+    if new == own:
+        return
+    if not _has_files(own):
+        shutil.rmtree(own, ignore_errors=True)
+        own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new.rename(own)
+    else:
+        additions.claim(image, prepared.request.notebook, fresh.path.name, who.host_uid, who.host_gid)
+
+
+def _packages_refusal(prepared: Prepared) -> str:
+    """Why a waiting kernel can't have what the notebook's cells have installed; empty where it can."""
+    request = prepared.request
+    if not request.notebook:
+        installed = request.run is not None and _has_files(prepared.additions(request.run))
+        return "its cells have installed packages, and it has no notebook to keep them" if installed else ""
+    for run in runfolder.existing():
+        state = run.state()
+        if state and state.notebook == request.notebook and state.kernel_id != request.kernel_id and run.owner_alive():
+            return "the notebook has another kernel, which uses its packages"
+    return ""
+
+
+def _has_files(folder: Path) -> bool:
+    return any(files for _, _, files in os.walk(folder))
+
+
+async def _ask(run: RunFolder, claim: Mapping[str, Any]) -> Line | None:
+    answered = await waiting.connect(run, {"claim": claim})
+    return answered[0] if answered else None
+
+
+def granted(prepared: Prepared, uuids: tuple[str, ...]) -> Grant | None:
+    """Return the grant of exactly these GPUs; None where they are not, or not all, here any more."""
+    judged = prepared.gpu
+    if judged.sample is None:
+        return None if uuids else Grant(NO_GPU, cpu_because=judged.cpu_because)
+    try:
+        return gpus.granted(uuids, judged.sample, prepared.info, prepared.config.gpu_request) if uuids else None
+    except (KeyError, TfgpuError):
+        return None
+
+
+def _parts(prepared: Prepared, engine: Engine, order: Mapping[str, Any]) -> dict[str, str]:
+    """Hash what a container is made from, less what is set when it is taken, by what people call it."""
+    body = prepared.body(_NOWHERE)
+    host = body["HostConfig"]
+    parts = {
+        "image": [body.pop("Image"), body["Cmd"][0], hashlib.sha256(bootfile.archive()).hexdigest()],
+        "user": [body.pop("User"), host.pop("GroupAdd")],
+        "set of mounts": [mount for mount in host.pop("Mounts") if mount["Target"] != additions.CONTAINER_FOLDER],
+        "network": [host.pop("NetworkMode"), body.pop("NetworkDisabled")],
+        "environment": [text for text in body.pop("Env") if matters_early(text.partition("=")[0])],
+        "request for GPUs": [prepared.config.gpus, prepared.config.gpu_request, prepared.gpu.sample is None],
+        "set of packages": list(prepared.config.packages),
+        "list of modules to import ahead": order,
+        "engine": engine.address,
+    }
+    for name in ("Labels", "WorkingDir"):
+        del body[name]
+    for name in _LIMITS:
+        del host[name]
+    parts["limit or setting"] = [body, dict(prepared.config.labels)]
+    return {
+        name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16] for name, part in parts.items()
+    }
+
+
+_cold: dict[str, set[str]] = {}
+
+
+def cold_variables(run: RunFolder | None, notebook: str) -> set[str]:
+    """Return the variables that cells of this kernel, or of this notebook before, set too late."""
+    found = set(_cold.get(notebook, ()))
+    if run is not None:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            found |= set((run.io / COLD_FILE).read_text()[:4096].split())
+    if found and notebook:
+        _cold[notebook] = found
+    return found
