@@ -35,8 +35,10 @@ async def test_a_launch_is_shown_while_it_runs_and_after_it_failed(jp_fetch: Fet
     """GET /tfgpu/launches names the notebook as the Contents API does, and keeps a failure's parts."""
     launch = Launch("k1", "tfgpu", f"{jp_root_dir}/sub/mnist.ipynb", restart=False)
     launches.enter(launch)
+    launches.advance(launch, Step("resolving", "This image, because of that.", notice=True))
     launches.advance(launch, Step("downloading", "Pulling", done=1, total=4))
     [state] = json.loads((await jp_fetch("tfgpu", "launches")).body)["launches"]
+    assert state["notices"] == ["This image, because of that."]
     assert (state["path"], state["phase"], state["fraction"]) == ("sub/mnist.ipynb", "downloading", 0.25)
     assert state["ended"] is None
     error = GpuUnusable("No GPU.", "use tfcpu.", "nvidia-smi says no")

@@ -33,6 +33,8 @@ export interface ILaunches {
   readonly changed: ISignal<ILaunches, void>;
   /** Emitted once for each failure and death since the page was opened. */
   readonly troubled: ISignal<ILaunches, ITrouble>;
+  /** Emitted once for each sentence to read that came with a launch, such as why it got this image. */
+  readonly noted: ISignal<ILaunches, string>;
   /** The launches under way, oldest first. */
   readonly current: readonly ILaunch[];
   /** The launch under way for a notebook. */
@@ -78,6 +80,10 @@ class Launches implements ILaunches {
 
   get troubled(): ISignal<ILaunches, ITrouble> {
     return this._troubled;
+  }
+
+  get noted(): ISignal<ILaunches, string> {
+    return this._noted;
   }
 
   get current(): readonly ILaunch[] {
@@ -133,6 +139,9 @@ class Launches implements ILaunches {
     this._current = all.filter(launch => launch.ended === null);
     for (const launch of all) {
       const key = `${launch.kernel_id} ${launch.started}`;
+      if (launch.ended === null || !this._first) {
+        this._note(launch.notices);
+      }
       if (launch.ended === null) {
         // a new start leaves earlier failures behind; a death is still news while its kernel is restarted
         this._forget(trouble => trouble.launch && concerns(trouble, launch));
@@ -161,6 +170,16 @@ class Launches implements ILaunches {
     this._changed.emit();
   }
 
+  private _note(sentences: readonly string[]): void {
+    for (const text of sentences) {
+      // ten notebooks on the same image need not say it ten times
+      if (!this._sentences.has(text)) {
+        this._sentences.add(text);
+        this._noted.emit(text);
+      }
+    }
+  }
+
   private _add(of: ILaunch | IDeath, failure: IFailure, launch: boolean): void {
     const trouble = {
       kernelId: of.kernel_id,
@@ -181,6 +200,8 @@ class Launches implements ILaunches {
   private readonly _poll: Poll;
   private readonly _changed = new Signal<ILaunches, void>(this);
   private readonly _troubled = new Signal<ILaunches, ITrouble>(this);
+  private readonly _noted = new Signal<ILaunches, string>(this);
+  private readonly _sentences = new Set<string>();
   private readonly _over = new Set<string>();
   private readonly _told = new Set<string>();
   private readonly _failed = new Map<string, number>();

@@ -8,12 +8,13 @@ import { failureText } from './words';
 
 /** In milliseconds. */
 const ASKS_WITHIN = 3000;
+const READ_WITHIN = 20000;
 
 /** Tells of trouble where no notebook shows it, and keeps Lab from telling the same in fewer words. */
 export const notices: JupyterFrontEndPlugin<void> = {
   id: '@tfgpu/labextension:notices',
   description:
-    'Notifies of kernels that fail out of sight, instead of dialogs with less to say.',
+    'Notifies of kernels that fail out of sight, and of what is to be read of a launch.',
   autoStart: true,
   requires: [ILaunches],
   optional: [INotebookTracker, ITranslator],
@@ -60,6 +61,9 @@ export const notices: JupyterFrontEndPlugin<void> = {
       }, 50);
     });
 
+    launches.noted.connect((_, sentence) => {
+      Notification.info(sentence, { autoClose: READ_WITHIN });
+    });
     launches.troubled.connect((_, trouble) => {
       const panel = notebooks?.find(one => one.context.path === trouble.path);
       if (panel?.isVisible) {

@@ -30,6 +30,8 @@ export interface ILaunch {
   seconds_left: number | null;
   ended: number | null;
   failure: IFailure | null;
+  /** Sentences to read: why this image, and what won't work with it on this machine. */
+  notices: string[];
 }
 
 /** One unasked end of a kernel; time in seconds since the epoch. */

@@ -23,6 +23,8 @@ class Faulty:
     daemon: Daemon
     command: list[str] = field(default_factory=list)
     again: subprocess.Popen[bytes] | None = None
+    inside: tuple[str, ...] = ("unshare", "--net")
+    """What the daemon is started by: it has a network of its own, or a bridge on the machine's."""
 
     @property
     def pid(self) -> int:
@@ -33,10 +35,12 @@ class Faulty:
         """End the daemon as a crash would; its containerd ends with it, its containers stay."""
         pid = self.pid
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
-        self.command = ["unshare", "--net", *(word.decode() for word in words)]
+        self.command = [*self.inside, *(word.decode() for word in words)]
+        containerd = Path(f"/proc/{self._containerd()}")
         os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + SECONDS
-        while self.daemon.answers() and time.monotonic() < deadline:
+        # The next daemon would wait for a containerd that is about to end, and start none.
+        while (self.daemon.answers() or containerd.exists()) and time.monotonic() < deadline:
             time.sleep(0.02)
 
     def start(self) -> None:
@@ -82,14 +86,14 @@ class Faulty:
 
 
 @contextlib.contextmanager
-def faulty(*options: str, suite: str = "", image: str = "") -> Iterator[Faulty]:
+def faulty(*options: str, suite: str = "", image: str = "", bridge: str = "") -> Iterator[Faulty]:
     """Start an engine with an image of the machine's engine in it."""
-    with running({}, *options, suite=suite) as daemon:
+    with running({}, *options, suite=suite, bridge=bridge) as daemon:
         if image:
             saved = subprocess.run(["docker", "save", image], check=True, capture_output=True).stdout
             loaded = daemon.docker("load", stdin=saved)
             assert loaded.returncode == 0, loaded.stdout
-        engine = Faulty(daemon)
+        engine = Faulty(daemon, inside=() if bridge else Faulty.inside)
         try:
             yield engine
         finally:

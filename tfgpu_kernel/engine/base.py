@@ -160,6 +160,10 @@ class Engine(Protocol):
         """Remove a container, running or not, with its anonymous volumes. No error when it is gone."""
         ...
 
+    def discard(self, container: str) -> None:
+        """Remove a container without waiting for it; :meth:`close` waits. A failure is logged."""
+        ...
+
     async def rename(self, container: str, name: str) -> None:
         """Give a container another name."""
         ...

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import io
 import json
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,8 @@ from .events import Watcher
 from .stream import pumped
 from .translate import translated
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 30.0
@@ -48,6 +51,7 @@ class DockerEngine:
         self._address = address
         self._local = threading.local()
         self._clients: list[docker.APIClient] = []
+        self._discarded: set[Future[None]] = set()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="tfgpu-engine")
         self._watcher = Watcher(self._new_client, self._exit_status)
 
@@ -127,18 +131,22 @@ class DockerEngine:
 
     async def remove(self, container: str) -> None:
         """Remove a container, running or not, with its anonymous volumes. No error when it is gone."""
-
-        def away(api: docker.APIClient) -> None:
-            try:
-                api.remove_container(container, v=True, force=True)
-            except NotFound:
-                return
-            except APIError as error:
-                if error.status_code != 409 or "already in progress" not in str(error):
-                    raise
-
         # One that holds gigabytes takes long to remove on a busy disk.
-        await self._call(away, 4 * CALL_SECONDS)
+        await self._call(lambda api: _remove(api, container), 4 * CALL_SECONDS)
+
+    def discard(self, container: str) -> None:
+        """Remove a container without waiting for it; :meth:`close` waits. A failure is logged."""
+
+        def away() -> None:
+            try:
+                with self._new_client(4 * CALL_SECONDS) as api:
+                    _remove(api, container)
+            except (DockerException, requests.RequestException, OSError) as error:
+                log.warning("The container %s is left behind until the next sweep: %s", container[:12], error)
+
+        future = self._pool.submit(away)
+        self._discarded.add(future)
+        future.add_done_callback(self._discarded.discard)
 
     async def rename(self, container: str, name: str) -> None:
         """Give a container another name."""
@@ -342,6 +350,8 @@ class DockerEngine:
     async def close(self) -> None:
         """End the threads and connections; running containers go on."""
         self._watcher.close()
+        if self._discarded:
+            await asyncio.wait([asyncio.wrap_future(future) for future in self._discarded], timeout=CALL_SECONDS)
         self._pool.shutdown(wait=False, cancel_futures=True)
         for client in self._clients:
             client.close()
@@ -403,6 +413,16 @@ class DockerEngine:
                 done=progress.get("current"),
                 total=progress.get("total"),
             )
+
+
+def _remove(api: docker.APIClient, container: str) -> None:
+    try:
+        api.remove_container(container, v=True, force=True)
+    except NotFound:
+        return
+    except APIError as error:
+        if error.status_code != 409 or "already in progress" not in str(error):
+            raise
 
 
 def _match(labels: Mapping[str, str]) -> list[str]:

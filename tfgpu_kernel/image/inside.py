@@ -120,11 +120,46 @@ def install(spec):
         run([python, "-m", "pip", "install", "--quiet", "--target", folder, spec["new_pip"]], env)
         env["PYTHONPATH"] = folder
     if spec["arguments"]:
-        run([python, "-m", "pip", "install", "--progress-bar", "off"] + spec["arguments"], env)
+        before = records(python, env)
+        run([python, "-m", "pip", "install", "--no-compile", "--progress-bar", "off"] + spec["arguments"], env)
+        compiled(python, sources(records(python, env) - before))
     env.pop("PYTHONPATH", None)
     if spec["venv"]:
         run([python, "-m", "pip", "check"], env)
     run([python, os.path.abspath(__file__), "probe"], env)
+
+
+def records(python, env):
+    """Return the files in which Python's installed packages list their files."""
+    ask = "import json, sys; print(json.dumps(sys.path))"
+    folders = json.loads(subprocess.check_output([python, "-c", ask], env=env).decode())
+    return {path for folder in folders for path in glob.glob(os.path.join(folder, "*.dist-info", "RECORD"))}
+
+
+def sources(lists):
+    """Return the modules of installed packages, but those of their tests, which nobody imports."""
+    found = []
+    for path in sorted(lists):
+        for line in text_of(path).splitlines():
+            name = line.rpartition(",")[0].rpartition(",")[0]
+            if name.endswith(".py") and not {"tests", "test"} & set(name.split("/")):
+                found.append(os.path.normpath(os.path.join(os.path.dirname(os.path.dirname(path)), name)))
+    return found
+
+
+def compiled(python, files):
+    """Compile modules with all processors; pip uses one, and takes longer for it than for the rest."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    running = []
+    count = os.sysconf("SC_NPROCESSORS_ONLN")
+    for number in range(count):
+        share = os.path.join(here, "modules.%d" % number)
+        with open(share, "w") as file:
+            file.write("\n".join(files[number::count]))
+        # A module for another Python doesn't compile, which doesn't matter to pip either.
+        running.append(subprocess.Popen([python, "-m", "compileall", "-qq", "-i", share]))
+    for process in running:
+        process.wait()
 
 
 def apt(packages, env):

@@ -206,15 +206,20 @@ def container(
 async def _container(
     record: ImageRecord, command: Sequence[str], engine: Engine, order: Order | None = None
 ) -> AsyncIterator[str]:
-    """Make a container that has our program, and what the order needs; remove it in any case."""
+    """Make a container that has our program, and what the order needs; remove it in any case.
+
+    After success nobody waits for the removal, which takes seconds where much was installed.
+    """
     lent = site.find() if order else site.PipSite({})
     made = await engine.create(_create_args(record, command, lent, network=order is not None))
     try:
         await engine.put_archive(made, str(FOLDER.parent), _archive(order, lent))
         yield made
-    finally:
+    except BaseException:
         with contextlib.suppress(ContainerGone):
             await asyncio.shield(engine.remove(made))
+        raise
+    engine.discard(made)
 
 
 def _create_args(
@@ -267,7 +272,7 @@ def _archive(order: Order | None, lent: site.PipSite) -> bytes:
                 "env": {
                     **lent.environment(FOLDER),
                     "APT_CONFIG": f"{FOLDER}/apt.conf",
-                    "PIP_CACHE_DIR": f"{FOLDER}/cache",
+                    "PIP_NO_CACHE_DIR": "1",  # nobody would use it again
                     "PIP_BREAK_SYSTEM_PACKAGES": "1",  # the image's Python is the image's, not Debian's
                     "PIP_ROOT_USER_ACTION": "ignore",
                     "PIP_NO_WARN_SCRIPT_LOCATION": "1",

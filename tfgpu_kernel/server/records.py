@@ -45,6 +45,8 @@ class LaunchState:
     seconds_left: float | None
     ended: float | None
     failure: Failure | None
+    notices: tuple[str, ...] = ()
+    """Sentences to read: why this image, and what won't work with it on this machine."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def launch_state(launch: Launch, root: str, ended: float | None = None) -> Launc
         seconds_left=step.seconds_left if step else None,
         ended=ended,
         failure=failure(launch.error) if launch.error else None,
+        notices=tuple(launch.notices),
     )
 
 

@@ -1,0 +1,45 @@
+"""What the page tells of the image that was chosen for a kernel."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.images import recipes
+from tfgpu_kernel.image.presets import named
+
+from .page import Lab
+
+pytestmark = pytest.mark.nightly
+
+
+@pytest.fixture
+def official(lab: Lab) -> Iterator[str]:
+    """Have an image under the name that ``auto`` chooses where no GPU is asked for."""
+    preset = named("tf-cpu")
+    assert preset is not None
+    here = subprocess.run(["docker", "image", "inspect", preset.reference], check=False, capture_output=True)
+    if here.returncode == 0:
+        yield preset.reference
+        return
+    subprocess.run(["docker", "tag", recipes.ensure("slim"), preset.reference], check=True)
+    yield preset.reference
+    subprocess.run(["docker", "rmi", preset.reference], check=True, capture_output=True)
+
+
+def test_a_chosen_image_is_told_once(lab: Lab, official: str) -> None:
+    """``auto`` says which image it took, why and how to choose; a second notebook on it doesn't say it again."""
+    lab.server.kernelspec("auto", "Auto (Docker)", image="auto", gpus="none")
+    lab.open()
+    lab.launch("Auto (Docker)")
+    lab.idle()
+    told = lab.page.locator(".Toastify__toast", has_text=f"so the image is {official}. To choose yourself, set image")
+    expect(told).to_have_count(1)
+    lab.page.locator(".Toastify__close-button").first.click()
+    expect(told).to_have_count(0)
+    lab.launch("Auto (Docker)")
+    lab.idle()
+    expect(told).to_have_count(0)
