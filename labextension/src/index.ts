@@ -1,6 +1,7 @@
 import { advice } from './advice';
 import { banner } from './banner';
 import { container } from './container';
+import { doctor } from './doctor';
 import { kept } from './kept';
 import { launches } from './launches';
 import { model } from './model';
@@ -17,6 +18,7 @@ export default [
   kept,
   launches,
   container,
+  doctor,
   banner,
   notices,
   model,

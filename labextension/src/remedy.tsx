@@ -14,7 +14,6 @@ export function Remedy(props: {
   trans: TranslationBundle;
 }): React.ReactElement {
   const { failure, actions, perform, dismiss, trans } = props;
-  const [copied, setCopied] = React.useState(false);
   return (
     <div className="tfgpu-Remedy" role="alert">
       <div className="tfgpu-Remedy-message">{failure.message}</div>
@@ -39,15 +38,7 @@ export function Remedy(props: {
             {actionLabel(action, trans)}
           </button>
         ))}
-        <button
-          className="jp-mod-styled jp-mod-reject"
-          onClick={() => {
-            Clipboard.copyToSystem(failureText(failure, trans));
-            setCopied(true);
-          }}
-        >
-          {copied ? trans.__('Copied') : trans.__('Copy')}
-        </button>
+        <CopyButton text={failureText(failure, trans)} trans={trans} />
         {dismiss && (
           <button className="jp-mod-styled jp-mod-reject" onClick={dismiss}>
             {trans.__('Dismiss')}
@@ -55,5 +46,25 @@ export function Remedy(props: {
         )}
       </div>
     </div>
+  );
+}
+
+/** A button that copies, and says that it has. */
+export function CopyButton(props: {
+  text: string;
+  trans: TranslationBundle;
+}): React.ReactElement {
+  const { text, trans } = props;
+  const [copied, setCopied] = React.useState(false);
+  return (
+    <button
+      className="jp-mod-styled jp-mod-reject"
+      onClick={() => {
+        Clipboard.copyToSystem(text);
+        setCopied(true);
+      }}
+    >
+      {copied ? trans.__('Copied') : trans.__('Copy')}
+    </button>
   );
 }

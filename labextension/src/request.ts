@@ -90,6 +90,40 @@ export async function gpus(since: number): Promise<IGpuReport> {
   return (await answer.json()) as IGpuReport;
 }
 
+/** One rung of the doctor's ladder, or what stands beside it; see tfgpu_kernel/health/findings.py. */
+export interface IFinding {
+  name: string;
+  title: string;
+  state: 'ok' | 'warning' | 'broken' | 'not reached';
+  message: string;
+  remedy: string;
+  details: string;
+  part: 'ladder' | 'beside';
+}
+
+/** An examination of the machine as it stands; see tfgpu_kernel/server/doctor.py. */
+export interface IExamination {
+  image: string;
+  containers: boolean;
+  started: number | null;
+  ended: number | null;
+  looking: string;
+  findings: IFinding[];
+  verdict: string;
+  report: string;
+}
+
+/** The examination under way, or the latest. */
+export async function examination(): Promise<IExamination> {
+  return (await (await call('doctor', 'GET')).json()) as IExamination;
+}
+
+/** Begin an examination; with `containers` one is started for the upper rungs. */
+export async function examine(containers: boolean): Promise<IExamination> {
+  const answer = await call('doctor', 'POST', { containers });
+  return (await answer.json()) as IExamination;
+}
+
 /** One thing that a locked notebook needs. */
 export interface INeed {
   what: string;

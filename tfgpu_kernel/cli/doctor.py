@@ -6,23 +6,18 @@ Exit code 1 when something is broken, 0 when not.
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
-import os
-import platform
-import socket
 from dataclasses import asdict
 
 from rich.console import Console
 
-from .. import __version__
 from ..config import DEFAULT_IMAGE
 from ..engine import find
 from ..engine.base import Engine
 from ..errors import TfgpuError
 from ..health import examine, first_broken
-from ..health.facts import look_at_machine
-from ..health.text import lines, report, verdict
+from ..health.paste import paste
+from ..health.text import lines, verdict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +38,7 @@ async def run(arguments: argparse.Namespace) -> int:
         engine = error
     try:
         findings = await examine(engine, arguments.image, containers=arguments.smoke)
-        version = "none" if isinstance(engine, TfgpuError) else await _version(engine)
+        pasted = await paste(findings, engine, arguments.image) if arguments.report else ""
     finally:
         if not isinstance(engine, TfgpuError):
             await engine.close()
@@ -52,14 +47,7 @@ async def run(arguments: argparse.Namespace) -> int:
         told = [asdict(finding) for finding in findings]
         print(json.dumps({"verdict": verdict(findings), "broken": broken and broken.name, "findings": told}, indent=1))
     elif arguments.report:
-        machine = look_at_machine()
-        about = [
-            f"tfgpu-kernel {__version__}, Python {platform.python_version()}",
-            f"{machine.system}, kernel {machine.kernel}{', WSL2' if machine.wsl else ''}",
-            f"engine {version}, image {arguments.image}",
-        ]
-        private = [os.path.expanduser("~"), socket.gethostname(), _user()]
-        print(report(findings, about, [word for word in private if word != "root" and word != "/"]))
+        print(pasted)
     else:
         console = Console(highlight=False)
         if console.is_terminal:
@@ -68,17 +56,3 @@ async def run(arguments: argparse.Namespace) -> int:
         else:
             print("\n".join(lines(findings)))
     return 1 if broken else 0
-
-
-async def _version(engine: Engine) -> str:
-    try:
-        return (await engine.info()).version
-    except TfgpuError as error:
-        return error.code
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""

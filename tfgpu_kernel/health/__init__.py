@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ..engine.base import Engine
@@ -9,21 +10,28 @@ from ..errors import TfgpuError
 from . import facts, ladder, smoke
 from .findings import Finding, first_broken
 
-__all__ = ["Finding", "examine", "first_broken"]
+__all__ = ["Finding", "Tell", "examine", "first_broken"]
+
+Tell = Callable[[str, tuple[Finding, ...]], None]
+"""Called with what is looked at now, in words, and what is found by then."""
 
 
-async def examine(engine: Engine | TfgpuError, image: str, *, containers: bool = False) -> tuple[Finding, ...]:
+async def examine(
+    engine: Engine | TfgpuError, image: str, *, containers: bool = False, tell: Tell = lambda _, __: None
+) -> tuple[Finding, ...]:
     """Examine the machine; changes nothing on it.
 
     :param engine: the engine, or why none was found.
     :param image: the reference of the image that kernels run.
     :param containers: whether to start a container for the upper rungs; else those aren't reached.
+    :param tell: hears how far the examination is.
     """
-    found = await facts.gather(engine, image)
+    found = await facts.gather(engine, image, lambda what: tell(what, ()))
     lower = ladder.judge(found)
     # A container is of no use while what it stands on is broken.
     ready = all(finding.state in {"ok", "warning"} for finding in lower if finding.name in ladder.BELOW_CONTAINERS)
     if containers and ready and not isinstance(engine, TfgpuError):
+        tell("a container with a GPU, and TensorFlow in it", lower)
         found = replace(found, inside=await smoke.look(engine, found))
         return ladder.judge(found)
     return lower

@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -85,13 +86,20 @@ class Facts:
     """None where no container was started."""
 
 
-async def gather(engine: Engine | TfgpuError, reference: str) -> Facts:
-    """Look everything up, save what takes a container. Changes nothing; never raises for what is missing."""
+async def gather(
+    engine: Engine | TfgpuError, reference: str, look: Callable[[str], None] = lambda _: None
+) -> Facts:
+    """Look everything up, save what takes a container. Changes nothing; never raises for what is missing.
+
+    :param look: hears what is looked at next, in words.
+    """
+    look("the driver and its GPUs")
     sample: nvml.Sample | nvml.NvmlError
     try:
         sample = await nvml.sample_async(NVML_SECONDS)
     except nvml.NvmlError as error:
         sample = error
+    look("NVIDIA's container toolkit")
     machine, toolkit = await asyncio.gather(asyncio.to_thread(look_at_machine), asyncio.to_thread(toolkit_version))
     info: EngineInfo | TfgpuError
     image, address = None, ""
@@ -99,6 +107,7 @@ async def gather(engine: Engine | TfgpuError, reference: str) -> Facts:
         info = engine
     else:
         address = engine.address
+        look("the Docker engine, and the image")
         try:
             info = await engine.info()
             image = await engine.image(reference)

@@ -15,11 +15,13 @@ from jupyter_server.serverapp import ServerApp
 from traitlets import Bool
 
 from .. import adopt, launches, ports, sweep
+from ..config import AUTO
 from ..engine import find
 from ..errors import EngineNotFound
 from ..launches import Launch
 from ..pool import Pool
-from . import adoption, gpu_handlers, proxy, replay, sessions, sharing, terminals
+from . import adoption, doctor, gpu_handlers, proxy, replay, sessions, sharing, terminals
+from .doctor import Doctor
 from .feed import Feed
 from .handlers import ROUTES, EngineHandler
 from .jobs import Jobs
@@ -65,6 +67,7 @@ class TfgpuApp(ExtensionApp):
         loop = asyncio.get_event_loop()
         self._feed = Feed(self.serverapp.root_dir, loop, emit)
         self._jobs = Jobs()
+        self._doctor = Doctor(str(self.config.get("TfgpuProvisioner", {}).get("image", AUTO)))
         self._roster = Roster(self.serverapp.kernel_manager, self.serverapp.session_manager, self._waiting)
         self._sampler = Sampler(self._roster.containers, main_pid, lambda: emit(_GPUS_EVENT, {}))
 
@@ -115,6 +118,7 @@ class TfgpuApp(ExtensionApp):
         """Serve the calls."""
         self.handlers.extend((path, handler, {"feed": self._feed}) for path, handler in ROUTES)
         self.handlers.append((r"/tfgpu/engine", EngineHandler, {"pulse": self._pulse}))
+        self.handlers.extend((path, handler, {"doctor": self._doctor}) for path, handler in doctor.ROUTES)
         shared = {"jobs": self._jobs, "root": self.serverapp.root_dir if self.serverapp else ""}
         self.handlers.extend((path, handler, shared) for path, handler in sharing.ROUTES)
         self.handlers.extend([*proxy.ROUTES, *terminals.ROUTES, *adoption.ROUTES])
@@ -140,6 +144,7 @@ class TfgpuApp(ExtensionApp):
         self._stop_waking()
         self._feed.close()
         await self._jobs.close()
+        await self._doctor.close()
         await self._sampler.close()
         await self._pulse.close()
         if self._sweeping is not None:
