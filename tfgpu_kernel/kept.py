@@ -11,10 +11,12 @@ import json
 import os
 import stat
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
+
+from jupyter_client.session import Session
 
 from .boot import keep
 from .runfolder import RunFolder
@@ -28,6 +30,7 @@ _HEAD: Final = struct.Struct(">IBBd")
 _DELIMITER: Final = b"<IDS|MSG>"
 _ID_BYTES: Final = 160
 
+T = TypeVar("T")
 Channel = Literal["iopub", "shell"]
 
 
@@ -142,9 +145,25 @@ def _bytes(file: Path) -> bytes:
         return opened.read(3 * keep.FILE_BYTES)
 
 
+def cut(run: RunFolder) -> bool:
+    """Whether the kernel printed more than it keeps, so that the oldest of it is lost."""
+    return os.path.lexists(run.io / keep.CUT_FILE)
+
+
+def notice_of_cut(first: Message, key: bytes) -> Message:
+    """Return a message, as the kernel would have sent it before ``first``, that says that something is lost."""
+    text = (
+        f"[tfgpu: while no page was there, more was printed than is kept ({2 * keep.FILE_BYTES // 2**20} MiB). "
+        "The oldest of it is lost; what follows is the latest.]\n"
+    )
+    session = Session(key=key, username="tfgpu")
+    raw = session.msg("stream", {"name": "stderr", "text": text}, parent={"header": dict(first.parent)})
+    return Message("iopub", tuple(session.serialize(raw)), raw["header"], first.parent)
+
+
 def forget(run: RunFolder) -> None:
     """Remove what was kept: it has been shown."""
-    for name in (keep.FILE, keep.OLD_FILE):
+    for name in (keep.FILE, keep.OLD_FILE, keep.CUT_FILE):
         with contextlib.suppress(OSError):
             (run.io / name).unlink()
 
@@ -186,7 +205,19 @@ def requests(run: RunFolder) -> list[Request]:
         return []
 
 
-def joined(kept: Sequence[Message], heard: Sequence[Message]) -> list[Message]:
-    """Put what the kernel kept before what the server heard, each message once."""
-    known = {one.id for one in kept}
-    return [*kept, *(one for one in heard if one.id not in known)]
+def joined(kept: Sequence[T], heard: Sequence[T], id_of: Callable[[T], str]) -> list[T]:
+    """Join what the kernel kept and what the server heard, each message once and in the order of sending.
+
+    Both are in order, and may overlap more than once: a kernel keeps for a moment whenever somebody comes, too.
+    """
+    places = {id_of(one): place for place, one in enumerate(heard) if id_of(one)}
+    result: list[T] = []
+    told = 0
+    for one in kept:
+        place = places.get(id_of(one))
+        if place is None:
+            result.append(one)
+        elif place >= told:
+            result.extend(heard[told : place + 1])
+            told = place + 1
+    return [*result, *heard[told:]]

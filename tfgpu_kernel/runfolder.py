@@ -38,7 +38,7 @@ _STATE: Final = "state.json"
 _EMPTY: Final = "empty"
 _OWNER: Final = "owner"
 _IO: Final = "io"
-_OF_ONE_START: Final = (keep.FILE, keep.OLD_FILE)
+_OF_ONE_START: Final = (keep.FILE, keep.OLD_FILE, keep.CUT_FILE)
 """What a kernel keeps for a next server; a next kernel's is another."""
 
 _PATIENCE_SECONDS: Final = 2.0

@@ -4,7 +4,7 @@ A server always listens to iopub, so when the last subscriber has gone, the serv
 is also appended to a file beside the sockets, led by the last ones that were sent before: some of those were still on
 their way. A server that takes the kernel up knows which message reached a page last, and shows what follows.
 
-The file is two files of bounded size; when the second is full, it replaces the first.
+The file is two files of bounded size; when the second is full, it replaces the first, and a mark says so.
 """
 
 import os
@@ -15,6 +15,7 @@ from collections import deque
 
 FILE = "kept"
 OLD_FILE = "kept.old"
+CUT_FILE = "kept.cut"
 FILE_BYTES = 4 * 2 ** 20
 RECENT_BYTES = 2 ** 20
 GRACE_SECONDS = 2.0  # a new subscriber is connected a little before it is subscribed
@@ -96,7 +97,10 @@ class Keeper:
                     file.write(struct.pack(">IBBd", len(body), channel, heard, when) + body)
                 full = file.tell() > FILE_BYTES
             if full:
-                os.replace(path, os.path.join(self._folder, OLD_FILE))
+                old = os.path.join(self._folder, OLD_FILE)
+                if os.path.exists(old):
+                    open(os.path.join(self._folder, CUT_FILE), "ab").close()
+                os.replace(path, old)
         except OSError:
             pass
 

@@ -41,7 +41,10 @@ class Waiting:
         self.page = requests[-1].page if requests else ""
         self._heard: deque[Message] = deque()
         self._bytes = 0
+        self._cut = kept.cut(adopted.run)
+        self._notice: Message | None = None
         manager = adopted.manager
+        self._key = manager.session.key
         self._stream = manager.connect_iopub()
         self._stream.on_recv(self._hear)
         if self.page:
@@ -61,25 +64,27 @@ class Waiting:
         self._bytes += sum(map(len, one.frames))
         while self._bytes > HEARD_BYTES:
             self._bytes -= sum(map(len, self._heard.popleft().frames))
+            self._cut = True
+
+    def _told(self, messages: list[Message]) -> list[Message]:
+        """Begin with the notice that some is lost, where it is."""
+        if not self._cut or not messages:
+            return messages
+        self._notice = self._notice or kept.notice_of_cut(messages[0], self._key)
+        return [self._notice, *messages]
 
     def messages(self) -> list[Message]:
         """Return all that no page has got."""
-        return kept.joined(kept.read(self.run, self._delivered), self._heard)
+        return self._told(kept.joined(kept.read(self.run, self._delivered), tuple(self._heard), _id))
 
     def everything(self) -> list[Message]:
         """Return all that is known, what a page had got before included."""
-        return kept.joined(kept.everything(self.run), self._heard)
+        return self._told(kept.joined(kept.everything(self.run), tuple(self._heard), _id))
 
     def fill(self, buffer: dict[str, Any]) -> None:
-        """Put what the kernel kept before what the server buffered for the page that was left open."""
-        before = kept.read(self.run, self._delivered)
-        known = {one.id for one in before}
-        later = [
-            (channel, frames)
-            for channel, frames in buffer["buffer"]
-            if (one := kept.message("iopub", [bytes(frame) for frame in frames])) is None or one.id not in known
-        ]
-        buffer["buffer"] = [*((one.channel, list(one.frames)) for one in before), *later]
+        """Join what the kernel kept to what the server buffered for the page that was left open."""
+        before = [(one.channel, list(one.frames)) for one in self._told(kept.read(self.run, self._delivered))]
+        buffer["buffer"] = kept.joined(before, buffer["buffer"], _id_of_frames)
 
     def close(self) -> None:
         """Forget the messages: a page has them."""
@@ -139,6 +144,15 @@ def take(kernel_id: str, key: bytes) -> list[dict[str, Any]]:
         {"cell_id": cells[id], "msg_id": id, "whole": id in whole, "messages": messages}
         for id, messages in found.items()
     ]
+
+
+def _id(one: Message) -> str:
+    return one.id
+
+
+def _id_of_frames(entry: tuple[str, Sequence[Any]]) -> str:
+    one = kept.message("iopub", [bytes(frame) for frame in entry[1]])
+    return one.id if one is not None else ""
 
 
 def _ends(one: Message, request: str) -> bool:
