@@ -99,6 +99,8 @@ class KernelConfig:
     grace_busy: float = 24 * 3600.0
     grace_idle: float = 3600.0
     locked: LockedImage | None = None
+    gpu_idle_timeout: float = 0.0
+    gpu_idle_warning: float = 600.0
     preload: tuple[str, ...] = ("tensorflow", "matplotlib.pyplot")
     pool_size: int = 1
     pool_memory: int = 4 * 2**30
@@ -141,6 +143,8 @@ def parse(settings: Mapping[str, Any]) -> KernelConfig:
         on_server_stop=choice("on_server_stop", settings["on_server_stop"], OnServerStop),
         grace_busy=seconds("grace_busy", settings["grace_busy"]),
         grace_idle=seconds("grace_idle", settings["grace_idle"]),
+        gpu_idle_timeout=not_negative("gpu_idle_timeout", settings["gpu_idle_timeout"]),
+        gpu_idle_warning=not_negative("gpu_idle_warning", settings["gpu_idle_warning"]),
         preload=tuple(module(name) for name in settings["preload"]),
         pool_size=at_least("pool_size", settings["pool_size"], 0),
         pool_memory=size("pool_memory", settings["pool_memory"], least=MIN_MEMORY) or KernelConfig.pool_memory,
@@ -302,6 +306,11 @@ def seconds(name: str, value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
         return float(value)
     raise _bad(name, value, "a positive number of seconds")
+
+
+def not_negative(name: str, value: object) -> float:
+    """Check a time in seconds that may be 0, for none."""
+    return 0.0 if value == 0 and not isinstance(value, bool) else seconds(name, value)
 
 
 def at_least(name: str, value: object, least: int) -> int:

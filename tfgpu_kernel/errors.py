@@ -137,6 +137,12 @@ class GpuLost(TfgpuError):
     code = "gpu-lost"
 
 
+class GpuFreed(TfgpuError):
+    """A kernel that held a GPU and did nothing was shut down, as the setting gpu_idle_timeout says."""
+
+    code = "gpu-freed"
+
+
 class PolicyRefused(TfgpuError):
     """The administrator's policy (/etc/tfgpu/policy.toml) doesn't allow what was asked for."""
 

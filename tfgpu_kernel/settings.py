@@ -46,6 +46,19 @@ class KernelSettings(KernelProvisionerBase):
         help='When no GPU can be had because others hold them: "fail" (default; says who holds them), "wait" (a '
         'place in the queue, can be cancelled) or "cpu".',
     )
+    gpu_idle_timeout = Float(
+        KernelConfig.gpu_idle_timeout,
+        config=True,
+        help="Seconds after which a server shuts a kernel down that holds a GPU and does nothing; 0 (default) for "
+        "never. A kernel that works is left alone, and one that holds no GPU: for those there is Jupyter's own culling "
+        "(MappingKernelManager.cull_idle_timeout).",
+    )
+    gpu_idle_warning = Float(
+        KernelConfig.gpu_idle_warning,
+        config=True,
+        help="Seconds before that in which JupyterLab warns, by the notebook's name, with a button that keeps the "
+        "kernel; ten minutes by default. Nobody's kernel ends without having been warned of for so long.",
+    )
     gpu_request = Unicode(
         KernelConfig.gpu_request,
         config=True,

@@ -2,6 +2,8 @@ import { advice } from './advice';
 import { banner } from './banner';
 import { container } from './container';
 import { doctor } from './doctor';
+import { engine } from './engine';
+import { idle } from './idle';
 import { kept } from './kept';
 import { launches } from './launches';
 import { model } from './model';
@@ -19,6 +21,8 @@ export default [
   launches,
   container,
   doctor,
+  engine,
+  idle,
   banner,
   notices,
   model,

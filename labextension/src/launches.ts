@@ -16,6 +16,7 @@ import {
 } from './request';
 
 const EVENTS = ['urn:tfgpu-kernel:launch:v1', 'urn:tfgpu-kernel:death:v1'];
+const FREED = 'gpu-freed';
 
 /** Something went wrong with a notebook's kernel: a launch that failed, or a kernel that died. */
 export interface ITrouble {
@@ -161,7 +162,11 @@ class Launches implements ILaunches {
       const key = `${death.kernel_id} ${death.time}`;
       if (!this._over.has(key)) {
         this._over.add(key);
-        if (!this._first) {
+        // a kernel that was ended while nobody looked is news to the page that is opened next
+        if (
+          !this._first ||
+          (death.failure.code === FREED && !startedSince(death, all))
+        ) {
           this._add(death, death.failure, false);
         }
       }
@@ -214,6 +219,13 @@ function concerns(trouble: ITrouble, of: ILaunch | IDeath): boolean {
   return (
     trouble.kernelId === of.kernel_id ||
     (of.path !== '' && trouble.path === of.path)
+  );
+}
+
+/** Whether a notebook's kernel was started anew after it died. */
+function startedSince(death: IDeath, all: readonly ILaunch[]): boolean {
+  return all.some(
+    launch => launch.path === death.path && launch.started > death.time
   );
 }
 

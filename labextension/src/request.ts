@@ -124,6 +124,40 @@ export async function examine(containers: boolean): Promise<IExamination> {
   return (await answer.json()) as IExamination;
 }
 
+/** A kernel that will be shut down, since it holds a GPU and is idle; see tfgpu_kernel/server/idle.py. */
+export interface IIdleWarning {
+  kernel_id: string;
+  kernel_name: string;
+  path: string;
+  gpus: number[];
+  used_bytes: number | null;
+  idle_since: number;
+  ends: number;
+}
+
+/** The idle kernels that are warned of, next to end first. */
+export async function idleWarnings(): Promise<IIdleWarning[]> {
+  const answer = await call('idle', 'GET');
+  return ((await answer.json()) as { warnings: IIdleWarning[] }).warnings;
+}
+
+/** Let a kernel that is warned of be idle for the whole time anew. */
+export async function keepKernel(kernelId: string): Promise<void> {
+  await call(`kernels/${encodeURIComponent(kernelId)}/keep`, 'POST');
+}
+
+/** Whether the Docker engine answers. */
+export interface IEngine {
+  answering: boolean;
+  since: number;
+  text: string;
+}
+
+/** Ask whether the Docker engine answers. */
+export async function engine(): Promise<IEngine> {
+  return (await (await call('engine', 'GET')).json()) as IEngine;
+}
+
 /** One thing that a locked notebook needs. */
 export interface INeed {
   what: string;

@@ -20,10 +20,11 @@ from ..engine import find
 from ..errors import EngineNotFound
 from ..launches import Launch
 from ..pool import Pool
-from . import adoption, doctor, gpu_handlers, proxy, replay, sessions, sharing, terminals
+from . import adoption, doctor, gpu_handlers, idle_handlers, proxy, replay, sessions, sharing, terminals
 from .doctor import Doctor
 from .feed import Feed
 from .handlers import ROUTES, EngineHandler
+from .idle import Idle
 from .jobs import Jobs
 from .joined import Joined
 from .pulse import Pulse
@@ -34,6 +35,7 @@ PROVISIONER: Final = "tfgpu-docker-provisioner"
 """The provisioner's name among the entry points, and in kernel.json."""
 _SCHEMAS: Final = Path(__file__).parent / "events"
 _ENGINE_EVENT: Final = "urn:tfgpu-kernel:engine:v1"
+_IDLE_EVENT: Final = "urn:tfgpu-kernel:idle:v1"
 _GPUS_EVENT: Final = "urn:tfgpu-kernel:gpus:v1"
 
 
@@ -70,6 +72,12 @@ class TfgpuApp(ExtensionApp):
         self._doctor = Doctor(str(self.config.get("TfgpuProvisioner", {}).get("image", AUTO)))
         self._roster = Roster(self.serverapp.kernel_manager, self.serverapp.session_manager, self._waiting)
         self._sampler = Sampler(self._roster.containers, main_pid, lambda: emit(_GPUS_EVENT, {}))
+        self._idle = Idle(
+            self._roster,
+            self._sampler,
+            self.serverapp.kernel_manager,
+            lambda kernel_id: emit(_IDLE_EVENT, {"kernel_id": kernel_id}),
+        )
 
         def launched(launch: Launch) -> None:
             loop.call_soon_threadsafe(self._sampler.wake)
@@ -100,6 +108,7 @@ class TfgpuApp(ExtensionApp):
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Go on where the loop runs."""
         self._pulse.start()
+        self._idle.start()
         self._sampler.wake()  # kernels that were taken up are sampled, whether somebody looks or not
         await sessions.complete(serverapp.session_manager, self._adopted, serverapp.root_dir)
         with contextlib.suppress(EngineNotFound):
@@ -123,6 +132,7 @@ class TfgpuApp(ExtensionApp):
         self.handlers.extend((path, handler, shared) for path, handler in sharing.ROUTES)
         self.handlers.extend([*proxy.ROUTES, *terminals.ROUTES, *adoption.ROUTES])
         owned = {"sampler": self._sampler, "roster": self._roster}
+        self.handlers.extend((path, handler, {"idle": self._idle}) for path, handler in idle_handlers.ROUTES)
         self.handlers.extend((path, handler, owned) for path, handler in gpu_handlers.ROUTES)
 
     def _is_ours(self, kernel_name: str | None) -> bool:
@@ -145,6 +155,7 @@ class TfgpuApp(ExtensionApp):
         self._feed.close()
         await self._jobs.close()
         await self._doctor.close()
+        await self._idle.close()
         await self._sampler.close()
         await self._pulse.close()
         if self._sweeping is not None:

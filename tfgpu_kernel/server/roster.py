@@ -25,6 +25,8 @@ class Resident:
     :param idle_seconds: since its last activity, while it does nothing; None while it works, or where that isn't known.
     :param container: the container's id, or :data:`HOST`.
     :param gpus: UUIDs of the devices that it was granted.
+    :param idle_timeout: its setting ``gpu_idle_timeout``, and ``idle_warning`` the other; in seconds.
+    :param exclusive: whether its GPUs are its own.
     """
 
     kernel_id: str
@@ -35,6 +37,9 @@ class Resident:
     idle_seconds: float | None
     container: str
     gpus: tuple[str, ...]
+    idle_timeout: float = 0.0
+    idle_warning: float = 0.0
+    exclusive: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,11 @@ class Roster:
             for kernel_id, manager, container, gpus in self._managers()
         ]
 
+    def frees_gpus(self) -> bool:
+        """Whether any kernel is to be shut down when it holds a GPU and is idle."""
+        provisioners = (getattr(manager, "provisioner", None) for _, manager, _, _ in self._managers())
+        return any(isinstance(one, TfgpuProvisioner) and one.gpu_idle_timeout > 0 for one in provisioners)
+
     def move(self, kernel_id: str, gpus: Sequence[str]) -> bool:
         """Let a kernel have these GPUs from its next restart on; False where no such kernel of ours runs.
 
@@ -135,6 +145,10 @@ def _resident(
     # counts, and that depends on "busy" alone.
     working = state in {"busy", "restarting", "dead"}
     idle = None if working or active is None else max(0.0, now - active.timestamp())
+    own = getattr(manager, "provisioner", None)
+    limits: tuple[float, float, bool] = (0.0, 0.0, False)
+    if isinstance(own, TfgpuProvisioner):
+        limits = (own.gpu_idle_timeout, own.gpu_idle_warning, own.gpu_sharing == "exclusive")
     return Resident(
         kernel_id=kernel_id,
         kernel_name=manager.kernel_name,
@@ -144,4 +158,7 @@ def _resident(
         idle_seconds=idle,
         container=container,
         gpus=gpus,
+        idle_timeout=limits[0],
+        idle_warning=limits[1],
+        exclusive=limits[2],
     )
