@@ -31,6 +31,7 @@ GOOD: dict[str, Any] = {
     "packages": {
         "kept": ["seaborn"],
         "added": [{"name": "seaborn", "version": "0.13.2", "sha256": [HASH]}],
+        "system": ["git=1:2.39.5-0+deb12u2"],
         "installed": {"seaborn": "0.13.2"},
     },
     "software": {"python": "3.11.2", "tensorflow": "2.21.0"},
@@ -183,6 +184,8 @@ def test_consent_is_for_one_image_with_its_packages() -> None:
     official = copy.deepcopy(GOOD)
     official["image"] |= {"reference": "tensorflow/tensorflow:2.17.0-gpu", "digest": f"sha256:{'5' * 64}"}
     assert consent.needed(read.check(official).lock), "seaborn is not among what a kernel takes"
+    official["packages"] = {"system": ["git"]}
+    assert consent.needed(read.check(official).lock), "nor is git"
     official["packages"] = {}
     assert not consent.needed(read.check(official).lock)
     for name in ("evil.example/tensorflow/tensorflow:1", "tensorflow/tensorflow-evil:1"):

@@ -37,7 +37,7 @@ VERSION: Final = 1
 MAX_ENTRIES: Final = 4096
 MAX_LIST_BYTES: Final = 4 * 2**20
 _NOTEBOOK: Final = "notebook"
-_MADE: Final = ("Dockerfile", ".devcontainer/devcontainer.json", "requirements.txt")
+_MADE: Final = ("Dockerfile", ".devcontainer/devcontainer.json", "requirements.txt", "seeds.py")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _STAMP: Final = (1980, 1, 1, 0, 0, 0)
 _CHUNK: Final = 2**20
@@ -81,6 +81,7 @@ async def export(
             "Dockerfile": elsewhere.dockerfile(lock, notebook.name, _named(lock) if engine else "").encode(),
             ".devcontainer/devcontainer.json": elsewhere.devcontainer(lock).encode(),
             "requirements.txt": elsewhere.requirements(lock).encode(),
+            "seeds.py": elsewhere.seeds(lock).encode(),
         }
         for file in lock.data:
             sources[f"{file.place}/{file.name}"] = data.folder(file.place, notebook) / file.name

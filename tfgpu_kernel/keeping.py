@@ -68,10 +68,11 @@ async def keep(
     )
     added = tuple(Package(name, version, (sha256,)) for name, version, sha256 in sorted(resolved))
     installed = {**facts.packages, **{one.name: one.version for one in added}}
+    system = old.packages.system if old else base.system_packages
     python = ".".join(map(str, facts.python))
     lock = replace(
         old or Lock(image, software=Software(python, facts.tensorflow, facts.cuda, facts.cudnn)),
-        packages=Packages(wanted, added, (), dict(sorted(installed.items()))),
+        packages=Packages(wanted, added, system, (), dict(sorted(installed.items()))),
         cells=None,
     )
     put(notebook, lock)

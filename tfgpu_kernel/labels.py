@@ -36,6 +36,8 @@ IMAGE_BASE_NAME: Final = PREFIX + "image.base-name"
 """The reference under which that image was asked for first."""
 IMAGE_PLAN: Final = PREFIX + "image.plan"
 """What was added, see :meth:`tfgpu_kernel.image.plan.Plan.key`; or what an image was built from."""
+IMAGE_SYSTEM: Final = PREFIX + "image.system-packages"
+"""What apt was told to add, in the order of the settings."""
 IMAGE_PACKAGES: Final = PREFIX + "image.packages"
 """What a built image has: ``name==version`` of every Python package, separated by blanks."""
 

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -120,7 +120,7 @@ async def lock(
     files = await asyncio.to_thread(data.record, names | _declared(wishes.data, path), path, began)
     made = Lock(
         image=image_of(done.kernel.image.requested, base),
-        packages=packages,
+        packages=replace(packages, system=_system(done, old)),
         software=await _software(done, engine),
         gpu=_need(done.kernel, wishes, old),
         environment=_environment(done.inside.environment, repeatable),
@@ -204,8 +204,15 @@ async def environment(
     else:
         resolved = await resolve.hashes(base, before, added, engine, lambda line: None)
         packages = tuple(Package(name, version, (sha256,)) for name, version, sha256 in sorted(resolved))
-    layers = kernel.image.record.layers if added else ()
-    return base, Packages(tuple(wanted), packages, layers, dict(sorted(after.packages.items())))
+    layers = kernel.image.record.layers if kernel.image.record.layers != base.layers else ()
+    return base, Packages(tuple(wanted), packages, (), layers, dict(sorted(after.packages.items())))
+
+
+def _system(done: Rerun, old: Lock | None) -> tuple[str, ...]:
+    """Return the packages of the distribution that were asked for, with the versions that came."""
+    came = {name: f"{name}={version}" for name, _, version in (one.partition("=") for one in done.inside.system)}
+    asked = old.packages.system if old else done.system_packages
+    return tuple(came.get(one.partition("=")[0], one) for one in asked)
 
 
 async def hardware(done: Rerun) -> Hardware:

@@ -50,6 +50,12 @@ def _tfgpu_probe():
     found["files"] = seen.files() if seen else []
     tf = sys.modules.get("tensorflow")
     try:
+        import subprocess
+        asked = subprocess.check_output(["dpkg-query", "-W", "-f", "${{Package}}=${{Version}}\\n"])
+        found["system"] = asked.decode().splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    try:
         built = tf.sysconfig.get_build_info() if tf else {{}}
         found["cuda"], found["cudnn"] = str(built.get("cuda_version", "")), str(built.get("cudnn_version", ""))
     except AttributeError:
@@ -71,6 +77,8 @@ class Inside:
     cudnn: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    system: tuple[str, ...] = ()
+    """All packages of the distribution, as ``name=version``."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ class Rerun:
     notebook: Any
     kernel: Kernel
     inside: Inside
+    system_packages: tuple[str, ...]
+    """What the kernel's settings name of the image's distribution."""
     seconds: float
     """From the first cell to the last."""
     failed: int | None = None
@@ -171,7 +181,8 @@ async def _run(
             ) from error
     seconds = time.monotonic() - began
     inside = await _ask(client.kc) if failed is None else Inside()
-    return Rerun(client.nb, kernel, inside, seconds, failed, text)
+    system_packages = provisioner.settings().system_packages
+    return Rerun(client.nb, kernel, inside, system_packages, seconds, failed, text)
 
 
 async def _ask(client: Any) -> Inside:
@@ -193,6 +204,7 @@ async def _ask(client: Any) -> Inside:
             cudnn=str(raw.get("cudnn", "")),
             environment={str(name): str(value) for name, value in raw.get("environment", {}).items()},
             files=tuple(str(file) for file in raw.get("files", ())),
+            system=tuple(str(one) for one in raw.get("system", ())),
         )
     except (ValueError, AttributeError, TypeError):
         return Inside()  # a notebook may have broken what the probe is made of

@@ -100,7 +100,7 @@ async def completed(
     """Return the image itself, or one derived from it that has what a kernel needs besides."""
     lock = config.locked
     if lock is not None and lock.added:
-        wanted: plan.Plan | None = plan.locked(facts, reference, lock.added)
+        wanted: plan.Plan | None = plan.locked(facts, reference, lock.added, config.system_packages)
     else:
         wanted = plan.complete(
             facts, reference, config.packages, extras=config.extras, system_packages=config.system_packages
@@ -193,6 +193,7 @@ async def derive(
             labels.IMAGE_BASE: identity(record),
             labels.IMAGE_BASE_NAME: reference,
             labels.IMAGE_PLAN: wanted.key(),
+            **({labels.IMAGE_SYSTEM: " ".join(wanted.system_packages)} if wanted.system_packages else {}),
         },
         said=lambda line: report(Step("building", line)),
     )

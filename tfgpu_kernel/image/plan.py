@@ -90,13 +90,15 @@ def complete(
     return Plan(missing, (*hold(facts), *limits), _pip(facts), tuple(system_packages))
 
 
-def locked(facts: Facts, reference: str, lines: tuple[str, ...]) -> Plan:
+def locked(facts: Facts, reference: str, lines: tuple[str, ...], system_packages: tuple[str, ...] = ()) -> Plan:
     """Return what adds exactly these packages: no more, no others, by their hashes.
 
-    :raises ImageUnusable: where no kernel can run in the image at all.
+    :raises ImageUnusable: where no kernel can run in the image at all, or its apt can't add ``system_packages``.
     """
     refuse(facts, reference)
-    return Plan(tuple(line.partition(" ")[0] for line in lines), (), _pip(facts), locked=lines)
+    if system_packages:
+        refuse_apt(facts, reference)
+    return Plan(tuple(line.partition(" ")[0] for line in lines), (), _pip(facts), system_packages, lines)
 
 
 def refuse(facts: Facts, reference: str) -> None:

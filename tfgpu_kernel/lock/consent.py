@@ -50,6 +50,7 @@ def allowed(lock: Lock) -> bool:
         bool(lock.image.digest)
         and repository in ALLOWED
         and all(package.name in COMPLETION for package in lock.packages.added)
+        and not lock.packages.system
     )
 
 
@@ -64,7 +65,7 @@ def give(lock: Lock) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     said = {
         "image": lock.image.pinned,
-        "packages": [package.line for package in lock.packages.added],
+        "packages": [*(package.line for package in lock.packages.added), *lock.packages.system],
         "agreed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     handle, name = tempfile.mkstemp(dir=file.parent)
@@ -81,7 +82,8 @@ def require(found: Found, notebook: str) -> None:
     lock = found.lock
     if not needed(lock):
         return
-    more = f", with {len(lock.packages.added)} Python packages added" if lock.packages.added else ""
+    added = len(lock.packages.added) + len(lock.packages.system)
+    more = f", with {added} packages added" if added else ""
     raise ConsentNeeded(
         f"This notebook was locked to the image {lock.image.pinned}{more}, to which you have not agreed yet. "
         "Nothing was fetched or started.",

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
-from typing import Any
+from typing import Any, Final
 
 from .record import Lock
+
+_STARTUP: Final = "/root/.ipython/profile_default/startup/00-seeds.py"
+_SEEDS: Final = """\
+\"\"\"Made from the lock of a notebook: IPython runs it when it starts, and its random numbers are seeded.\"\"\"
+
+
+def _seed_at_the_first_cell(shell, source, seed, op_determinism):
+    def begin():
+        shell.events.unregister("pre_execute", begin)
+        names = {{"__name__": "seeds"}}
+        exec(source, names)
+        names["begin"](seed, op_determinism)
+
+    shell.events.register("pre_execute", begin)
+
+
+_seed_at_the_first_cell(get_ipython(), r'''
+{source}
+''', {seed}, {op_determinism})
+del _seed_at_the_first_cell
+"""
 
 
 def requirements(lock: Lock) -> str:
     """Return a requirements file in pip's hash-checking mode."""
     return "\n".join([*(package.line for package in lock.packages.added), ""])
+
+
+def seeds(lock: Lock) -> str:
+    """Return a startup file for IPython that seeds the notebook as a rerun here does."""
+    source = (importlib.resources.files("tfgpu_kernel.boot") / "repeatable.py").read_text()
+    return _SEEDS.format(source=source, **vars(lock.repeatable))
 
 
 def dockerfile(lock: Lock, notebook: str, loaded: str = "") -> str:
@@ -25,7 +53,13 @@ def dockerfile(lock: Lock, notebook: str, loaded: str = "") -> str:
         + ("--gpus all " if lock.gpu.need == "required" else "")
         + "notebook",
         f"FROM {loaded or lock.image.pinned}",
+        "USER root",
     ]
+    if lock.packages.system and not loaded:
+        lines.append(
+            "RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "
+            f"{' '.join(lock.packages.system)} && rm -rf /var/lib/apt/lists/*"
+        )
     if lock.packages.added and not loaded:
         lines += [
             "COPY requirements.txt /tmp/requirements.txt",
@@ -38,6 +72,7 @@ def dockerfile(lock: Lock, notebook: str, loaded: str = "") -> str:
         lines += ["WORKDIR /notebook", "COPY notebook/ /notebook/"]
     if any(file.place == "keras-datasets" for file in lock.data):
         lines.append("COPY keras-datasets/ /root/.keras/datasets/")
+    lines.append(f"COPY seeds.py {_STARTUP}")
     lines += [f"CMD {json.dumps(['python3', '-m', 'IPython', notebook])}", ""]
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from ..engine.base import Engine
 from ..gpu import nvml
 from . import consent, data
 from .read import Found
-from .record import Lock
+from .record import GpuNeed, Lock
 from .start import versions
 
 _NVML_SECONDS: Final = 5.0
@@ -62,6 +62,9 @@ async def assess(found: Found, notebook: Path, engine: Engine, *, network: str =
         kept = ", ".join(lock.packages.kept)
         state: State = "here" if await _completed(lock, engine) else "missing"
         needs.append(Need(text, state, f"kept: {kept}" if kept else ""))
+    if lock.packages.system:
+        state = "here" if await _completed(lock, engine) else "missing"
+        needs.append(Need(f"packages of the distribution: {', '.join(lock.packages.system)}", state))
     for one in await asyncio.to_thread(data.states, lock.data, notebook):
         state = "here" if one.state == "here" else "missing"
         more = "another file of that name is here" if one.state == "changed" else ""
@@ -99,6 +102,8 @@ def _asks(lock: Lock, notebook: Path, network: str) -> tuple[str, ...]:
         f"the image {image.reference} runs here, exactly {which}"
         + (f", pulled if it is missing ({_size(image.size_bytes)} unpacked)" if image.size_bytes else ""),
         *([f"these Python packages are installed into it, by their hashes: {packages}"] if packages else ()),
+        *([f"these packages of its distribution are installed into it: {', '.join(lock.packages.system)}"]
+          if lock.packages.system else ()),
         "its code has no network" if network == "none" else f"its code reaches the network ({network})",
         f"it reads and writes the workspace that holds {notebook.name}",
         "it uses the GPUs that this machine lends to kernels" if lock.gpu.need == "required"
@@ -121,42 +126,64 @@ async def _image(lock: Lock, engine: Engine) -> Need:
 
 
 async def _completed(lock: Lock, engine: Engine) -> bool:
-    found = await engine.images({labels.IMAGE_PACKAGES: " ".join(versions(lock.packages.installed))})
+    made_here = {labels.IMAGE_PACKAGES: " ".join(versions(lock.packages.installed))}
+    if lock.packages.system:
+        made_here[labels.IMAGE_SYSTEM] = " ".join(lock.packages.system)
+        if any(one.layers == lock.packages.layers for one in await engine.images({})):
+            return True
+    found = await engine.images(made_here)
     return any(one.layers[: len(lock.image.layers)] == lock.image.layers for one in found)
 
 
 async def _gpu(lock: Lock) -> Need:
-    need = lock.gpu
-    wants = ["a GPU" if need.need == "required" else "a GPU, or none"]
-    if need.compute_capability:
-        wants.append("compute capability {}.{}".format(*need.compute_capability))
-    if need.memory_bytes:
-        wants.append(f"{_size(need.memory_bytes)} of memory")
-    text = ", ".join(wants)
+    sample: nvml.Sample | nvml.NvmlError
     try:
         sample = await nvml.sample_async(_NVML_SECONDS)
     except nvml.NvmlError as error:
-        return Need(text, "missing" if need.need == "required" else "here", str(error))
-    fits = [
-        gpu
-        for gpu in sample.gpus
-        if (gpu.compute_capability or (999, 0)) >= (need.compute_capability or (0, 0))
-        and (gpu.memory is None or gpu.memory.total_bytes >= (need.memory_bytes or 0))
-    ]
-    if fits:
-        cuda = _major(lock.software.cuda)
-        if cuda and sample.cuda and sample.cuda[0] < cuda:
-            return Need(text, "too small", f"driver {sample.driver} serves CUDA {sample.cuda[0]}, not {cuda}")
-        return Need(text, "here", fits[0].name)
-    if need.need == "optional":
-        return Need(text, "here", "it runs on the CPU")
-    names = ", ".join(gpu.name for gpu in sample.gpus)
-    return Need(text, "too small" if names else "missing", f"here: {names}" if names else "")
+        sample = error
+    return gpu(lock.gpu, lock.software.cuda, sample)
 
 
-def _major(version: str) -> int | None:
-    first = version.partition(".")[0]
-    return int(first) if first.isdecimal() else None
+def gpu(need: GpuNeed, cuda: str, sample: nvml.Sample | nvml.NvmlError) -> Need:
+    """Hold what the notebook needs of a GPU against the GPUs and the driver that are here: pure.
+
+    :param cuda: the version for which the recorded TensorFlow was built; empty where it is not known.
+    """
+    wants = ["a GPU" if need.need == "required" else "a GPU, or none"]
+    if need.compute_capability:
+        wants.append(f"compute capability {_dotted(need.compute_capability)}")
+    if need.memory_bytes:
+        wants.append(f"{_size(need.memory_bytes)} of memory")
+    text = ", ".join(wants)
+    absent: State = "missing" if need.need == "required" else "here"
+    if isinstance(sample, nvml.NvmlError):
+        return Need(text, absent, str(sample))
+    if not sample.gpus:
+        return Need(text, absent, "no GPU is here" if absent == "missing" else "it runs on the CPU")
+    short = [_short(need, one) for one in sample.gpus]
+    names = ", ".join(one.name + (f" has {', '.join(why)}" if why else "") for one, why in
+                      zip(sample.gpus, short, strict=True))  # fmt: skip
+    if all(short):
+        return Need(text, "too small", names)
+    major = cuda.partition(".")[0]
+    if major.isdecimal() and sample.cuda and sample.cuda[0] < int(major):
+        served = f"driver {sample.driver} serves CUDA {_dotted(sample.cuda)}, the notebook's TensorFlow takes {cuda}"
+        return Need(text, "too small", served)
+    return Need(text, "here", names)
+
+
+def _short(need: GpuNeed, one: nvml.Gpu) -> list[str]:
+    """Return what a GPU has less of than is needed; what the driver doesn't tell counts as enough."""
+    found = []
+    if need.compute_capability and one.compute_capability and one.compute_capability < need.compute_capability:
+        found.append(f"compute capability {_dotted(one.compute_capability)}")
+    if need.memory_bytes and one.memory and one.memory.total_bytes < need.memory_bytes:
+        found.append(_size(one.memory.total_bytes))
+    return found
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return "{}.{}".format(*version)
 
 
 def _size(size_bytes: int | None) -> str:

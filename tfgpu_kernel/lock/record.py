@@ -58,11 +58,13 @@ class Package:
 class Packages:
     """``kept``: what the author asked for. ``added``: what that takes. ``installed``: name → version of all.
 
-    ``layers`` are the diff_ids of the image with all that in it, as it was where it was locked.
+    ``system`` are packages of the image's distribution as apt takes them, ``git=1:2.39.5-0+deb12u2``. ``layers`` are
+    the diff_ids of the image with all that in it, as it was where it was locked.
     """
 
     kept: tuple[str, ...] = ()
     added: tuple[Package, ...] = ()
+    system: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     installed: Mapping[str, str] = field(default_factory=dict)
 
@@ -161,7 +163,8 @@ class Lock:
     def subject(self) -> str:
         """Return what a consent is for: a hash of the image and of all that is added to it."""
         layers = [*self.image.layers, "", *self.packages.layers]
-        parts = [self.image.digest, *layers, *sorted(package.line for package in self.packages.added)]
+        lines = sorted([*(package.line for package in self.packages.added), *self.packages.system])
+        parts = [self.image.digest, *layers, *lines]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -186,6 +189,7 @@ def from_json(raw: Mapping[str, Any]) -> Lock:
             added=tuple(
                 Package(one["name"], one["version"], tuple(one["sha256"])) for one in packages.get("added", ())
             ),
+            system=tuple(packages.get("system", ())),
             layers=tuple(packages.get("layers", ())),
             installed=dict(packages.get("installed", {})),
         ),

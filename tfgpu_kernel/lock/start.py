@@ -43,7 +43,7 @@ def follow(config: KernelConfig, lock: Lock) -> KernelConfig:
         config,
         image=lock.image.pinned,
         packages=(),
-        system_packages=(),
+        system_packages=lock.packages.system,
         gpu_required=lock.gpu.need == "required",
         env=tuple(sorted({**variables, **dict(config.env)}.items())),
         locked=LockedImage(
