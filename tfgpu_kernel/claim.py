@@ -225,7 +225,10 @@ def _parts(prepared: Prepared, engine: Engine, order: Mapping[str, Any]) -> dict
     parts = {
         "image": [body.pop("Image"), body["Cmd"][0], hashlib.sha256(bootfile.archive()).hexdigest()],
         "user": [body.pop("User"), host.pop("GroupAdd")],
-        "set of mounts": [mount for mount in host.pop("Mounts") if mount["Target"] != additions.CONTAINER_FOLDER],
+        "set of mounts": [
+            [mount for mount in host.pop("Mounts") if mount["Target"] != additions.CONTAINER_FOLDER],
+            [bind.identity for bind in prepared.mounts.binds],  # a folder made anew is another
+        ],
         "network": [host.pop("NetworkMode"), body.pop("NetworkDisabled")],
         "environment": [text for text in body.pop("Env") if matters_early(text.partition("=")[0])],
         "request for GPUs": [prepared.config.gpus, prepared.config.gpu_request, prepared.gpu.sample is None],

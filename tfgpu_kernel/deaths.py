@@ -9,7 +9,7 @@ from typing import Final
 from . import troubles
 from .boot import codes
 from .engine.base import Exit
-from .errors import ImageUnusable, KernelDied, RunFolderNotShared, TfgpuError
+from .errors import ImageUnusable, KernelDied, MountRefused, RunFolderNotShared, TfgpuError
 
 _SIGNALLED: Final = 128
 """A process ended by signal N is reported as exit code 128 + N (the convention of shells and init)."""
@@ -37,6 +37,13 @@ def explain(end: Exit, log: str, *, image: str, memory: int | None, gpus: bool =
             "runs on another machine, in a virtual machine, in a sandbox, or has another user's rights.",
             "use an engine of this machine that was installed from your distribution's or Docker's own "
             "packages.",
+            log,
+        )
+    if end.code == codes.MOUNT_REPLACED:
+        return MountRefused(
+            "A folder that was to be mounted was replaced by another while the kernel started, so it was ended before "
+            "any cell could run.",
+            "start the kernel again; if this repeats, find out what replaces the folder named below.",
             log,
         )
     if end.code == codes.NO_IPYKERNEL:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from . import additions, bootfile, container, deaths, gpus, identity, lease, mounts, policy, ready
+from .boot import mounted
 from .config import KernelConfig
 from .connection import Connection
 from .engine.base import Engine, EngineInfo, Exit
@@ -220,6 +221,8 @@ async def start(
         connection = request.connection or Connection(str(run.io))
         await asyncio.to_thread(run.make_again, who.host_uid, who.host_gid)
         await asyncio.to_thread(run.prepare, connection, bootfile.archive(), who.host_uid, who.host_gid)
+        expected = prepared.mounts.expected()
+        await asyncio.to_thread(run.share, mounted.FILE, expected, who.host_uid, who.host_gid)
         await asyncio.to_thread(additions.prepare, prepared.additions(run), who.host_uid, who.host_gid)
         body = prepared.body(run, gpu=grant.request)
         if shape is not None:

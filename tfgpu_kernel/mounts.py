@@ -1,11 +1,14 @@
 """Which of the host's folders a kernel gets, and which it must not get.
 
 Paths are judged after ``realpath``: Docker follows a symlink that is used as a bind source, so judging the
-text that was asked for would judge the wrong folder. What is judged is also what is mounted.
+text that was asked for would judge the wrong folder. What is judged is also what is mounted: the kernel's container
+ends before any cell could run, should Docker have found something else at the path (boot/mounted.py).
 """
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,6 +46,9 @@ class Bind:
     source: str
     target: str
     read_only: bool
+    identity: tuple[int, int] | None = None
+    """Device and inode of what was judged: Docker resolves the path once more, and boot/mounted.py compares. None where
+    it is this package's own, at a place that no kernel can write to."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,10 @@ class Mounts:
 
     binds: tuple[Bind, ...]
     covers: tuple[Cover, ...]
+
+    def expected(self) -> bytes:
+        """Return what the container is to find where, for boot/mounted.py: JSON of target → device and inode."""
+        return json.dumps({bind.target: bind.identity for bind in self.binds if bind.identity}).encode()
 
     def inside(self, path: str) -> str | None:
         """Where the container has a path of the host; None where it hasn't."""
@@ -95,11 +105,11 @@ def plan(
     :param sockets: paths of engine sockets; no mount may hold one uncovered.
     :raises MountRefused: with what was asked for and why it is refused.
     """
-    base = _judged(workspace, sockets, what="workspace")
+    base, identity = _judged(workspace, sockets, what="workspace")
     # The path as the server knows it, symlinks and all, so that tracebacks and links just work.
-    binds = [Bind(base, _target(workspace), read_only=False)]
+    binds = [Bind(base, _target(workspace), read_only=False, identity=identity)]
     for request in further:
-        source = _judged(request.source, sockets, what="mount")
+        source, identity = _judged(request.source, sockets, what="mount")
         if not any(_within(source, os.path.realpath(root)) for root in roots):
             raise MountRefused(
                 f"The mount {request.source!r} is refused: {source} lies in none of the folders that "
@@ -107,7 +117,7 @@ def plan(
                 "ask your administrator to add its parent to c.TfgpuProvisioner.mount_roots, or move "
                 "the data into the workspace.",
             )
-        binds.append(Bind(source, _target(request.target), request.read_only))
+        binds.append(Bind(source, _target(request.target), request.read_only, identity))
     if not any(_within(os.path.realpath(cwd), bind.source) for bind in binds):
         raise MountRefused(
             f"The kernel's working directory {cwd} does not lie in the workspace {base}.",
@@ -121,11 +131,15 @@ def plan(
     return Mounts((*binds, *ours), covers)
 
 
-def _judged(path: str, sockets: Sequence[str], *, what: str) -> str:
-    """Return the real path of a folder or file that may be mounted."""
+def _judged(path: str, sockets: Sequence[str], *, what: str) -> tuple[str, tuple[int, int]]:
+    """Return the real path of a folder or file that may be mounted, with its device and inode."""
     if "\0" in path or not path.startswith("/"):
         raise MountRefused(f"The {what} {path!r} is not an absolute path.", f"name the {what} from / on.")
-    real = os.path.realpath(path)
+    missing = None
+    try:
+        real, status = _opened(path)
+    except OSError as error:
+        real, missing = os.path.realpath(path), error
     named = repr(path) if real == path else f"{path!r} (which is {real})"
     if real in _SYSTEM or (
         any(_within(real, folder) for folder in _MACHINE) and not _below(real, _REMOVABLE)
@@ -135,15 +149,13 @@ def _judged(path: str, sockets: Sequence[str], *, what: str) -> str:
             "start Jupyter in a folder of your own, such as a project folder in your home, or set "
             "workspace to one.",
         )
-    try:
-        mode = os.stat(real).st_mode
-    except OSError as error:
+    if missing is not None:
         raise MountRefused(
-            f"The {what} {named} can't be mounted: {error.strerror}.",
+            f"The {what} {named} can't be mounted: {missing.strerror}.",
             f"create it, or correct the setting {what}{'s' if what == 'mount' else ''}.",
-            str(error),
-        ) from error
-    if not (stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and what == "mount")):
+            str(missing),
+        ) from missing
+    if not (stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and what == "mount")):
         raise MountRefused(
             f"The {what} {named} is refused: it is not a folder{' or a file' if what == 'mount' else ''}.",
             "name a folder.",
@@ -155,7 +167,22 @@ def _judged(path: str, sockets: Sequence[str], *, what: str) -> str:
                 "reaches that is root.",
                 "start Jupyter in a folder further down.",
             )
-    return real
+    return real, (status.st_dev, status.st_ino)
+
+
+def _opened(path: str) -> tuple[str, os.stat_result]:
+    """Return where a path leads, and what is there: both of one moment, since links may change in between.
+
+    :raises OSError: where there is nothing, or it was removed meanwhile.
+    """
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        real, status = os.readlink(f"/proc/self/fd/{descriptor}"), os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if status.st_nlink == 0:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    return real, status
 
 
 def _target(path: str) -> str:

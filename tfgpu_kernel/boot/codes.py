@@ -5,3 +5,4 @@ NO_IPYKERNEL = 82  # this Python has no ipykernel
 NO_FOLDER = 83  # the run folder can't be written: no sockets can be made
 NOT_HELD = 84  # a kernel that waited to be claimed, and whose server is gone
 CLAIM_BROKEN = 85  # whoever claimed a kernel went away in the middle
+MOUNT_REPLACED = 86  # something else is mounted than what was judged

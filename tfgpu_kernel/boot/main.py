@@ -7,8 +7,8 @@ import sys
 from typing import Any, Callable
 
 # Loaded now: later no import finds this archive.
-from . import gpu, here, hints, keep, repeatable, seen, warm  # noqa: F401
-from .codes import NO_FOLDER, NO_IPYKERNEL, NO_RUN_FOLDER
+from . import gpu, here, hints, keep, mounted, repeatable, seen, warm  # noqa: F401
+from .codes import MOUNT_REPLACED, NO_FOLDER, NO_IPYKERNEL, NO_RUN_FOLDER
 
 OPEN_FILES = 65536  # Docker 29 starts with 1024, too few for tf.data; the hard limit is the engine's
 
@@ -21,6 +21,10 @@ def main(connection_file: str) -> int:
     if not os.access(os.path.dirname(connection_file), os.W_OK):
         sys.stderr.write("tfgpu: %s can't be written by uid %d\n" % (connection_file, os.getuid()))
         return NO_FOLDER
+    strange = mounted.strange(os.path.dirname(connection_file))
+    if strange:
+        sys.stderr.write("tfgpu: %s is not what was to be mounted there\n" % strange)
+        return MOUNT_REPLACED
     try:
         import ipykernel  # noqa: F401
     except ImportError as error:
