@@ -79,6 +79,12 @@ nightly: test ## Run all tests, those that take long included
 	$(call step,nightly,tests that take long)
 	@pytest tests -m nightly
 
+.PHONY: test-engines
+test-engines: engine ## Run the lifecycle tests on Docker 20.10, 26.1, 28.5 and rootless podman
+	@scripts/apt.sh podman catatonit uidmap
+	@python -m tests.images.recipes slim
+	@python -m tests.engines.matrix
+
 .PHONY: test-gpu
 test-gpu: engine ## Run the smoke tests on a real GPU (TFGPU_TEST_IMAGE names the image)
 	@pytest tests/hardware -m gpu -s
@@ -91,6 +97,11 @@ bench: engine ## Measure what the documentation gives figures for (docs/benchmar
 	$(call step,bench,$(or $(WHAT),everything))
 	@python -m bench $(WHAT)
 	@[ -n '$(WHAT)' ] || python -m bench.gpus
+
+.PHONY: soak
+soak: engine ## Have 20 kernels come, work and go for an hour; say whether the server leaks
+	@python -m tests.images.recipes slim tf:py311
+	@python -m bench.soak
 
 .PHONY: wheel
 wheel: setup ## Build the wheel into dist/

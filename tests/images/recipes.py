@@ -127,15 +127,22 @@ def ensure(name: str) -> str:
 
     :raises RecipeUnavailable: where the machine lacks what the recipe needs.
     """
+    if _there(name):
+        return reference(name)
     with _lock():
         return _ensure(name)
+
+
+def _there(name: str) -> bool:
+    form = f'{{{{index .Config.Labels "{RECIPE}"}}}}'
+    return _docker("image", "inspect", "-f", form, reference(name), check=False) == _fingerprint(name)
 
 
 def _ensure(name: str) -> str:
     recipe = RECIPES[name]
     tag = reference(name)
     digest = _fingerprint(name)
-    if _docker("image", "inspect", "-f", f'{{{{index .Config.Labels "{RECIPE}"}}}}', tag, check=False) == digest:
+    if _there(name):
         return tag
     home = _interpreter(recipe.python) if recipe.python else None
     print(f"making {tag}", file=sys.stderr, flush=True)

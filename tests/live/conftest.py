@@ -56,7 +56,13 @@ def kernels(tmp_path: Path, slim: str, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def install(prefix: Path, name: str, *settings: str) -> None:
-    """Make a kernelspec by the package's own command."""
+    """Make a kernelspec by the package's own command.
+
+    TFGPU_TEST_NETWORK is the network where a test names none: an engine of the tests' own may have no other.
+    """
+    network = os.environ.get("TFGPU_TEST_NETWORK", "")
+    if network and "--network" not in settings:
+        settings = (*settings, "--network", network)
     subprocess.run(
         [sys.executable, "-m", "tfgpu_kernel.cli", "install", "--name", name, "--prefix", str(prefix), *settings],
         check=True,

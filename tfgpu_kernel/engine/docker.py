@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,6 +66,14 @@ class DockerEngine:
         """Whether the engine is reached through a unix socket."""
         return self._address.startswith(("unix://", "http+unix://"))
 
+    @property
+    def _is_a_users(self) -> bool:
+        """Whether the engine's socket belongs to an ordinary user."""
+        try:
+            return self.is_local and os.stat(self._address.partition("://")[2]).st_uid != 0
+        except OSError:
+            return False
+
     async def info(self) -> EngineInfo:
         """Ask the engine what it is."""
         raw, version = await asyncio.gather(
@@ -84,7 +93,8 @@ class DockerEngine:
             host_name=raw.get("Name", ""),
             operating_system=raw.get("OperatingSystem", ""),
             runtimes=tuple(raw.get("Runtimes") or ()),
-            rootless=any("rootless" in option for option in options),
+            # podman 4 doesn't say so; its socket is its user's.
+            rootless=any("rootless" in option for option in options) or (podman and self._is_a_users),
             userns_remap=any("name=userns" in option for option in options),
             root_dir=raw.get("DockerRootDir", ""),
             cpus=raw.get("NCPU", 0),
