@@ -29,6 +29,8 @@ class Launch:
     step: Step | None = None
     notices: list[str] = field(default_factory=list)
     """Sentences to read that came by: warnings, and why this image."""
+    preset: str = ""
+    """The preset that one of them advises to take instead."""
     error: Exception | None = None
     task: asyncio.Task[object] | None = None
     loop: asyncio.AbstractEventLoop | None = None
@@ -77,6 +79,7 @@ def advance(launch: Launch, step: Step) -> None:
     launch.step = step
     if step.notice and step.text not in launch.notices:
         launch.notices.append(step.text)
+        launch.preset = launch.preset or step.preset
     _tell(launch)
 
 

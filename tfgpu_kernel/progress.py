@@ -42,6 +42,8 @@ class Step:
     its total only on the way."""
     notice: bool = False
     """Whether the text is a sentence to read, and not only to see go by: a warning, or why this image."""
+    preset: str = ""
+    """The preset that a warning advises to take instead."""
 
     @property
     def fraction(self) -> float | None:

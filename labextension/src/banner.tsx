@@ -16,12 +16,13 @@ import {
 } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { ILaunches } from './launches';
+import { ILaunches, type ITrouble } from './launches';
+import { performer, possible, type Perform } from './perform';
 import { Remedy } from './remedy';
 import type { Action, ILaunch } from './request';
+import { IGpuModel } from './tokens';
 import { progressText } from './words';
 
-const CPU_KERNEL = 'tfcpu';
 const ASKED = 'consent-needed'; // the bar that asks for it stands right there
 const MOST_PIXELS = 320;
 
@@ -30,7 +31,9 @@ class Banner extends ReactWidget {
   constructor(
     private readonly _context: ISessionContext,
     private readonly _launches: ILaunches,
-    private readonly _commands: JupyterFrontEnd['commands'],
+    private readonly _app: JupyterFrontEnd,
+    private readonly _model: IGpuModel | null,
+    private readonly _perform: Perform,
     private readonly _trans: TranslationBundle
   ) {
     super();
@@ -66,12 +69,9 @@ class Banner extends ReactWidget {
           <Remedy
             failure={trouble.failure}
             actions={trouble.failure.actions.filter(action =>
-              this._possible(action)
+              possible(action, this._context, this._app, this._model)
             )}
-            perform={action => {
-              this._launches.dismiss(trouble);
-              void this._perform(action, trouble.kernelName);
-            }}
+            perform={action => void this._deal(trouble, action)}
             dismiss={() => this._launches.dismiss(trouble)}
             trans={this._trans}
           />
@@ -85,6 +85,16 @@ class Banner extends ReactWidget {
         )}
       </div>
     );
+  }
+
+  /** Do what a button says; a start that it begins has words of its own, so the old ones go before. */
+  private async _deal(trouble: ITrouble, action: Action): Promise<void> {
+    if (action === 'retry' || action === 'start-on-cpu') {
+      this._launches.dismiss(trouble);
+    }
+    if (await this._perform(action, this._context, trouble.kernelName)) {
+      this._launches.dismiss(trouble);
+    }
   }
 
   private _measure(): void {
@@ -111,39 +121,6 @@ class Banner extends ReactWidget {
     this.setHidden(shown === undefined);
     this.update();
   };
-
-  private _possible(action: Action): boolean {
-    const alive = this._context.session?.kernel && !this._context.hasNoKernel;
-    switch (action) {
-      case 'retry':
-        return (
-          !alive ||
-          ['dead', 'unknown'].includes(
-            this._context.session?.kernel?.status ?? ''
-          )
-        );
-      case 'start-on-cpu':
-        return (
-          this._context.specsManager.specs?.kernelspecs[CPU_KERNEL] !==
-          undefined
-        );
-      case 'open-doctor':
-        return this._commands.hasCommand('tfgpu:doctor');
-    }
-  }
-
-  private async _perform(action: Action, kernelName: string): Promise<void> {
-    switch (action) {
-      case 'retry':
-        await this._context.changeKernel({ name: kernelName });
-        break;
-      case 'start-on-cpu':
-        await this._context.changeKernel({ name: CPU_KERNEL });
-        break;
-      case 'open-doctor':
-        await this._commands.execute('tfgpu:doctor');
-    }
-  }
 
   private readonly _observer: ResizeObserver;
   private _body: HTMLElement | null = null;
@@ -182,18 +159,20 @@ export const banner: JupyterFrontEndPlugin<void> = {
     'Shows above a notebook how its kernel is launched, and what to do where that fails.',
   autoStart: true,
   requires: [ILaunches],
-  optional: [INotebookTracker, IConsoleTracker, ITranslator],
+  optional: [INotebookTracker, IConsoleTracker, IGpuModel, ITranslator],
   activate: (
     app,
     launches: ILaunches,
     notebooks: INotebookTracker | null,
     consoles: IConsoleTracker | null,
+    model: IGpuModel | null,
     translator: ITranslator | null
   ) => {
     const trans = (translator ?? nullTranslator).load('tfgpu_kernel');
+    const perform = performer(app, model, trans);
     const add = (panel: MainAreaWidget, context: ISessionContext): void => {
       panel.contentHeader.addWidget(
-        new Banner(context, launches, app.commands, trans)
+        new Banner(context, launches, app, model, perform, trans)
       );
       // a restored or new panel asks for its kernel at once; don't wait for the next hint
       void launches.refresh();

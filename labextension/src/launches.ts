@@ -28,6 +28,12 @@ export interface ITrouble {
   launch: boolean;
 }
 
+/** A sentence to read that came with a launch. */
+export interface INote {
+  text: string;
+  launch: ILaunch;
+}
+
 /** What happens to kernels in containers, as the server tells it. */
 export interface ILaunches {
   /** Emitted when a launch went on, or when there is new trouble, or less of it. */
@@ -35,7 +41,7 @@ export interface ILaunches {
   /** Emitted once for each failure and death since the page was opened. */
   readonly troubled: ISignal<ILaunches, ITrouble>;
   /** Emitted once for each sentence to read that came with a launch, such as why it got this image. */
-  readonly noted: ISignal<ILaunches, string>;
+  readonly noted: ISignal<ILaunches, INote>;
   /** The launches under way, oldest first. */
   readonly current: readonly ILaunch[];
   /** The launch under way for a notebook. */
@@ -83,7 +89,7 @@ class Launches implements ILaunches {
     return this._troubled;
   }
 
-  get noted(): ISignal<ILaunches, string> {
+  get noted(): ISignal<ILaunches, INote> {
     return this._noted;
   }
 
@@ -141,7 +147,7 @@ class Launches implements ILaunches {
     for (const launch of all) {
       const key = `${launch.kernel_id} ${launch.started}`;
       if (launch.ended === null || !this._first) {
-        this._note(launch.notices);
+        this._note(launch);
       }
       if (launch.ended === null) {
         // a new start leaves earlier failures behind; a death is still news while its kernel is restarted
@@ -175,12 +181,12 @@ class Launches implements ILaunches {
     this._changed.emit();
   }
 
-  private _note(sentences: readonly string[]): void {
-    for (const text of sentences) {
+  private _note(launch: ILaunch): void {
+    for (const text of launch.notices) {
       // ten notebooks on the same image need not say it ten times
       if (!this._sentences.has(text)) {
         this._sentences.add(text);
-        this._noted.emit(text);
+        this._noted.emit({ text, launch });
       }
     }
   }
@@ -205,7 +211,7 @@ class Launches implements ILaunches {
   private readonly _poll: Poll;
   private readonly _changed = new Signal<ILaunches, void>(this);
   private readonly _troubled = new Signal<ILaunches, ITrouble>(this);
-  private readonly _noted = new Signal<ILaunches, string>(this);
+  private readonly _noted = new Signal<ILaunches, INote>(this);
   private readonly _sentences = new Set<string>();
   private readonly _over = new Set<string>();
   private readonly _told = new Set<string>();

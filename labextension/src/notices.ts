@@ -4,6 +4,8 @@ import { INotebookTracker } from '@jupyterlab/notebook';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { ILaunches } from './launches';
+import { performer } from './perform';
+import { Commands, IGpuModel } from './tokens';
 import { failureText } from './words';
 
 /** In milliseconds. */
@@ -17,14 +19,16 @@ export const notices: JupyterFrontEndPlugin<void> = {
     'Notifies of kernels that fail out of sight, and of what is to be read of a launch.',
   autoStart: true,
   requires: [ILaunches],
-  optional: [INotebookTracker, ITranslator],
+  optional: [INotebookTracker, IGpuModel, ITranslator],
   activate: (
-    _,
+    app,
     launches: ILaunches,
     notebooks: INotebookTracker | null,
+    model: IGpuModel | null,
     translator: ITranslator | null
   ) => {
     const trans = (translator ?? nullTranslator).load('tfgpu_kernel');
+    const perform = performer(app, model, trans);
     const labs = (translator ?? nullTranslator).load('jupyterlab');
 
     const shown = (which: (path: string) => boolean, text: string): boolean =>
@@ -61,8 +65,27 @@ export const notices: JupyterFrontEndPlugin<void> = {
       }, 50);
     });
 
-    launches.noted.connect((_, sentence) => {
-      Notification.info(sentence, { autoClose: READ_WITHIN });
+    launches.noted.connect((_, { text, launch }) => {
+      const panel = notebooks?.find(one => one.context.path === launch.path);
+      // advice to take another image waits until somebody has read it
+      if (panel && launch.preset && text.includes(launch.preset)) {
+        Notification.warning(text, {
+          autoClose: false,
+          actions: [
+            {
+              label: trans.__('Use Another Image…'),
+              callback: () =>
+                void perform(
+                  'use-preset',
+                  panel.sessionContext,
+                  launch.kernel_name
+                )
+            }
+          ]
+        });
+      } else {
+        Notification.info(text, { autoClose: READ_WITHIN });
+      }
     });
     launches.troubled.connect((_, trouble) => {
       const panel = notebooks?.find(one => one.context.path === trouble.path);
@@ -74,6 +97,26 @@ export const notices: JupyterFrontEndPlugin<void> = {
       Notification.error(text, {
         autoClose: false,
         actions: [
+          ...(trouble.path
+            ? [
+                {
+                  // what to do stands above the notebook, with its buttons and the details
+                  label: trans.__('Show'),
+                  callback: () =>
+                    void app.commands.execute('docmanager:open', {
+                      path: trouble.path
+                    })
+                }
+              ]
+            : []),
+          ...(failure.actions.includes('open-doctor')
+            ? [
+                {
+                  label: trans.__('Open Doctor'),
+                  callback: () => void app.commands.execute(Commands.doctor)
+                }
+              ]
+            : []),
           {
             label: trans.__('Copy'),
             callback: () => Clipboard.copyToSystem(failureText(failure, trans))

@@ -13,7 +13,8 @@ export interface IFailure {
 }
 
 /** What one click can do about a failure, as tfgpu_kernel/server/actions.py has it. */
-export type Action = 'retry' | 'start-on-cpu' | 'open-doctor';
+export type Action =
+  'retry' | 'start-on-cpu' | 'use-preset' | 'free-gpu' | 'open-doctor';
 
 /** One launch; times in seconds since the epoch. */
 export interface ILaunch {
@@ -32,6 +33,7 @@ export interface ILaunch {
   failure: IFailure | null;
   /** Sentences to read: why this image, and what won't work with it on this machine. */
   notices: string[];
+  preset: string;
 }
 
 /** One unasked end of a kernel; time in seconds since the epoch. */
@@ -144,6 +146,32 @@ export async function idleWarnings(): Promise<IIdleWarning[]> {
 /** Let a kernel that is warned of be idle for the whole time anew. */
 export async function keepKernel(kernelId: string): Promise<void> {
   await call(`kernels/${encodeURIComponent(kernelId)}/keep`, 'POST');
+}
+
+/** An image that is known to work on this machine; see tfgpu_kernel/server/preset.py. */
+export interface IPreset {
+  name: string;
+  reference: string;
+  inside: string;
+  size_bytes: number;
+  built: boolean;
+}
+
+/** The newest image that is known to work here. */
+export async function suitingPreset(): Promise<IPreset> {
+  return (await (await call('preset', 'GET')).json()) as IPreset;
+}
+
+/** Make a launcher entry like this kernel's with a preset's image; return its name. */
+export async function installPreset(
+  kernelName: string,
+  preset: string
+): Promise<string> {
+  const answer = await call('preset', 'POST', {
+    kernel_name: kernelName,
+    preset
+  });
+  return ((await answer.json()) as { kernel_name: string }).kernel_name;
 }
 
 /** Whether the Docker engine answers. */

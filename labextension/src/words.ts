@@ -66,6 +66,10 @@ export function actionLabel(action: Action, trans: TranslationBundle): string {
       return trans.__('Try Again');
     case 'start-on-cpu':
       return trans.__('Start on CPU');
+    case 'use-preset':
+      return trans.__('Use Another Image…');
+    case 'free-gpu':
+      return trans.__('Shut Down a Notebook…');
     case 'open-doctor':
       return trans.__('Open Doctor');
   }

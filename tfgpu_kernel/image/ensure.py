@@ -20,6 +20,7 @@ from ..engine.base import Engine, ImageRecord
 from ..errors import ImageBuildFailed, ImageNotFound, RegistryUnreachable
 from ..progress import Report, Step
 from . import locked, plan, workshop
+from .choice import suiting
 from .facts import Facts, identity
 from .foresight import foresee
 from .hardware import Hardware
@@ -42,21 +43,23 @@ async def ensure(
     """
     machine = hardware or Hardware()
     here = config.pull != "always" and await engine.image(reference) is not None
-    warnings = () if here else warned(foresee(reference, machine), report)
+    warnings = () if here else warned(foresee(reference, machine), report, machine)
     if config.locked is not None:
         record = await locked.present(reference, config.locked, engine, config, report)
     else:
         record = await present(reference, engine, config, report)
     facts = await known(record, reference, engine, report)
     if not warnings:  # what an image is tells more than its name
-        warnings = warned(foresee(reference, machine, facts, here=True), report)
+        warnings = warned(foresee(reference, machine, facts, here=True), report, machine)
     return replace(await completed(record, reference, facts, engine, config, report), notices=warnings)
 
 
-def warned(sentences: tuple[str, ...], report: Report) -> tuple[str, ...]:
-    """Tell each sentence, and return them."""
+def warned(sentences: tuple[str, ...], report: Report, machine: Hardware) -> tuple[str, ...]:
+    """Tell each sentence, with the preset where it names one, and return them."""
+    instead = suiting(machine).name
     for sentence in sentences:
-        report(Step("resolving", sentence, notice=True))
+        preset = instead if f"image = {instead})" in sentence else ""
+        report(Step("resolving", sentence, notice=True, preset=preset))
     return sentences
 
 

@@ -20,7 +20,7 @@ from ..engine import find
 from ..errors import EngineNotFound
 from ..launches import Launch
 from ..pool import Pool
-from . import adoption, doctor, gpu_handlers, idle_handlers, proxy, replay, sessions, sharing, terminals
+from . import adoption, doctor, gpu_handlers, idle_handlers, preset, proxy, replay, sessions, sharing, terminals
 from .doctor import Doctor
 from .feed import Feed
 from .handlers import ROUTES, EngineHandler
@@ -128,6 +128,7 @@ class TfgpuApp(ExtensionApp):
         self.handlers.extend((path, handler, {"feed": self._feed}) for path, handler in ROUTES)
         self.handlers.append((r"/tfgpu/engine", EngineHandler, {"pulse": self._pulse}))
         self.handlers.extend((path, handler, {"doctor": self._doctor}) for path, handler in doctor.ROUTES)
+        self.handlers.extend((path, handler, {"sampler": self._sampler}) for path, handler in preset.ROUTES)
         shared = {"jobs": self._jobs, "root": self.serverapp.root_dir if self.serverapp else ""}
         self.handlers.extend((path, handler, shared) for path, handler in sharing.ROUTES)
         self.handlers.extend([*proxy.ROUTES, *terminals.ROUTES, *adoption.ROUTES])

@@ -47,6 +47,8 @@ class LaunchState:
     failure: Failure | None
     notices: tuple[str, ...] = ()
     """Sentences to read: why this image, and what won't work with it on this machine."""
+    preset: str = ""
+    """The preset that one of them advises to take instead."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def launch_state(launch: Launch, root: str, ended: float | None = None) -> Launc
         ended=ended,
         failure=failure(launch.error) if launch.error else None,
         notices=tuple(launch.notices),
+        preset=launch.preset,
     )
 
 
