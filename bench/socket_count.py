@@ -50,9 +50,18 @@ def counting(engine: Path, door: Path) -> Iterator[Counted]:
     try:
         yield counted
     finally:
+        asyncio.run_coroutine_threadsafe(_end(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         door.unlink()
+
+
+async def _end() -> None:
+    """End what still passes on: the engine's stream of events never ends by itself."""
+    passing = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in passing:
+        task.cancel()
+    await asyncio.gather(*passing, return_exceptions=True)
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counted: Counted | None) -> None:

@@ -73,7 +73,9 @@ def _cold(found: Results) -> float:
 
 
 def _cpu(found: Results) -> float:
-    return _of_many("server's CPU, percent of a core")(found) - _of_many("the same with no kernel")(found)
+    kernels = found["many"].facts["kernels"]
+    many, none = (float(kernels[number]["server's CPU, percent of a core"]) for number in ("100", "0"))
+    return many - none
 
 
 def _whole(found: Results) -> float:
