@@ -21,7 +21,8 @@ tf.keras.utils.set_random_seed(1)
 with np.load("mnist.npz") as data:
     x, y = data["x_train"][:30000].reshape(-1, 784).astype("float32") / 255, data["y_train"][:30000]
 model = tf.keras.Sequential([tf.keras.Input((784,)), tf.keras.layers.Dense(256, "relu"), tf.keras.layers.Dense(10)])
-model.compile("adam", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+model.compile("adam", loss, metrics=["accuracy"])
 model.fit(x, y, batch_size=128, epochs=1, verbose=0)
 """
 _EPOCH = "began = time.perf_counter()\nmodel.fit(x, y, batch_size=128, epochs=1, verbose=0)"
