@@ -12,6 +12,8 @@ LOCAL: Final = "local"
 GATEWAY: Final = "gateway_provisioners"
 COLD: Final = "tfgpu cold"
 WARM: Final = "tfgpu warm"
+OURS: Final = "tfgpu"
+"""Once it runs, it doesn't matter how a kernel was started."""
 FLOOR: Final = "docker run true"
 
 KERNELS: Final = {LOCAL: "bench-local", GATEWAY: "bench-gateway", COLD: "bench-cold", WARM: "bench-warm"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from .contenders import COLD, GATEWAY, LOCAL
+from .contenders import COLD, GATEWAY, LOCAL, OURS
 from .driving import Driven, started, timed
 from .results import Result
 from .stage import Stage
@@ -22,7 +22,7 @@ async def measure(stage: Stage, rounds: int) -> Result:
         started(GATEWAY, stage.work) as (gateway, _),
         started(COLD, stage.work) as (ours, _),
     ):
-        kernels = [(LOCAL, local), (GATEWAY, gateway), ("tfgpu", ours)]
+        kernels = [(LOCAL, local), (GATEWAY, gateway), (OURS, ours)]
         for _, driven in kernels:
             await driven.output(PRINTING)
         for number in range(rounds):

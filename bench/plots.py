@@ -36,6 +36,7 @@ def _boxes(told: Mapping[str, Sequence[float]], title: str, log: bool, file: Pat
 
     matplotlib.use("agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure: Any
     figure, axes = pyplot.subplots(figsize=(7, 0.6 + 0.5 * len(told)), layout="constrained")
@@ -43,6 +44,9 @@ def _boxes(told: Mapping[str, Sequence[float]], title: str, log: bool, file: Pat
     axes.boxplot([told[name] for name in names], orientation="horizontal", tick_labels=names, widths=0.6)
     if log:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xlim(left=0)
     axes.set_xlabel("seconds")

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import figures, targets
+from .contenders import COLD, FLOOR, GATEWAY, LOCAL, OURS, WARM
 from .results import Result, read
 
+ORDER: Final = (LOCAL, GATEWAY, COLD, WARM, OURS, FLOOR)
 TITLES: Final = {
     "starts": "Starts",
     "restarts": "Restarts",
@@ -43,6 +45,7 @@ def write(folder: Path) -> None:
         if name in found:
             parts.append(f"## {title}\n\n{section(found[name])}")
             parts.extend(f"![{alt}]({file})\n" for file, alt in plots.draw(found[name], folder))
+    parts.append(_machines(found))
     (folder / "README.md").write_text("\n".join(parts))
 
 
@@ -62,7 +65,8 @@ def section(result: Result) -> str:
 
 def table(series: Mapping[str, Mapping[str, list[float]]]) -> str:
     """Return samples as a table: a row for each workload, a column for each contender."""
-    names = list(dict.fromkeys(name for told in series.values() for name in told))
+    told_of = {name for told in series.values() for name in told}
+    names = sorted(told_of, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
     lines = ["| | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
     for workload, told in series.items():
         lines.append(f"| {workload} | " + " | ".join(cell(told.get(name, [])) for name in names) + " |")
@@ -84,18 +88,27 @@ def cell(samples: list[float]) -> str:
 
 def seconds(value: float) -> str:
     """Return a time in the unit that suits it."""
-    return f"{1000 * value:.3g} ms" if value < 0.995 else f"{value:.2f} s"
+    return f"{1000 * value:.3g} ms" if value < 0.9995 else f"{value:.2f} s"
 
 
 def _measured_on(result: Result) -> str:
-    told = result.machine
-    if not told:
-        return ""
-    versions = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
-    return (
-        f"`{result.command}`, {result.taken}: {told['processors']} processors ({told['processor']}), "
-        f"{told['memory_gib']} GiB, {told['system']}, load before {told['load_before']}; {versions}.\n"
-    )
+    return f"`{result.command}`, {result.taken}, load before: {result.machine.get('load_before', '–')}\n"
+
+
+def _machines(found: Mapping[str, Result]) -> str:
+    """Return what the figures were taken on; measurements that agree share an entry."""
+    names: dict[str, list[str]] = {}
+    for name, result in found.items():
+        told = result.machine
+        if told:
+            versions = ", ".join(f"{of} {number}" for of, number in told["versions"].items())
+            machine = (
+                f"{told['processors']} processors ({told['processor']}), {told['memory_gib']} GiB, {told['system']}; "
+                f"{versions}"
+            )
+            names.setdefault(machine, []).append(TITLES.get(name, name))
+    lines = [f"- {', '.join(titles)}: {machine}." for machine, titles in names.items()]
+    return "## Machine and versions\n\n" + "\n".join(lines) + "\n"
 
 
 def _by_number(kernels: Mapping[str, Mapping[str, Any]]) -> str:

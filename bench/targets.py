@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .contenders import COLD, FLOOR, GATEWAY, LOCAL, WARM
+from .contenders import COLD, FLOOR, GATEWAY, LOCAL, OURS, WARM
 from .figures import median, percentile
 from .results import Result
 
@@ -98,9 +98,9 @@ TARGETS: Final = (
     Target("cold start to kernel_info, of local + floor", 0.95, _cold),
     Target("cold start to kernel_info, as often faster than gateway_provisioners", 2,
            _times("starts", INFO, GATEWAY, COLD), "×", at_least=True),
-    Target("round trip, of local's, medians", 1.05, _times("messages", "round trip", "tfgpu", LOCAL)),
+    Target("round trip, of local's, medians", 1.05, _times("messages", "round trip", OURS, LOCAL)),
     Target("output throughput, of local's, medians", 0.95,
-           _times("messages", "20,000 printed lines", LOCAL, "tfgpu"), at_least=True),
+           _times("messages", "20,000 printed lines", LOCAL, OURS), at_least=True),
     Target("training time, of the host's: 95 % bound of the median", 1.05,
            lambda found: float(found["training"].facts["the true median ratio is below, with 95 % confidence"])),
     Target("100 idle kernels: server's CPU beyond none, percent of a core", 2, _cpu),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .contenders import COLD, LOCAL
+from .contenders import COLD, LOCAL, OURS
 from .driving import started
 from .figures import median, upper_bound_of_median
 from .results import Result
@@ -34,14 +34,14 @@ async def measure(stage: Stage, rounds: int) -> Result:
     _mnist(stage.work)
     result = Result("training")
     async with started(LOCAL, stage.work) as (host, _), started(COLD, stage.work) as (inside, _):
-        sides = [(LOCAL, host), ("tfgpu", inside)]
+        sides = [(LOCAL, host), (OURS, inside)]
         for _, driven in sides:
             await driven.value(_PREPARE, "1")
         for number in range(rounds):
             for side, driven in sides if number % 2 else sides[::-1]:
                 result.add("an epoch on 30,000 MNIST digits", side, float(await driven.value(_EPOCH, _SECONDS)))
     told = result.series["an epoch on 30,000 MNIST digits"]
-    ratios = [inner / outer for inner, outer in zip(told["tfgpu"], told[LOCAL], strict=True)]
+    ratios = [inner / outer for inner, outer in zip(told[OURS], told[LOCAL], strict=True)]
     result.facts = {"pairs": rounds, "median ratio, container to host": round(median(ratios), 4)}
     if rounds >= 5:
         result.facts["the true median ratio is below, with 95 % confidence"] = round(upper_bound_of_median(ratios), 4)

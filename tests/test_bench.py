@@ -37,7 +37,7 @@ def test_few_samples_bound_nothing() -> None:
 
 def test_table_has_a_row_for_each_workload() -> None:
     """Medians come with quartiles and their number, what was not measured is a dash, round trips have their tail."""
-    told = report.table({"start": {"local": [1.0, 2.0, 3.0], "ours": [0.05]}, "round trip": {"ours": [0.001, 0.003]}})
+    told = report.table({"start": {"ours": [0.05], "local": [1.0, 2.0, 3.0]}, "round trip": {"ours": [0.001, 0.003]}})
     assert told == (
         "| | local | ours |\n"
         "| --- | ---: | ---: |\n"
