@@ -19,7 +19,7 @@ import * as React from 'react';
 import { ILaunches, type ITrouble } from './launches';
 import { performer, possible, type Perform } from './perform';
 import { Remedy } from './remedy';
-import type { Action, ILaunch } from './request';
+import type { Action, ILaunch } from './records';
 import { IGpuModel } from './tokens';
 import { progressText } from './words';
 

@@ -2,7 +2,7 @@ import { ReactWidget } from '@jupyterlab/apputils';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import type { IFailure, INeeds } from './request';
+import type { IFailure, INeeds } from './records';
 
 const MOST_PIXELS = 360;
 

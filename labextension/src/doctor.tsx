@@ -14,12 +14,8 @@ import * as React from 'react';
 
 import { gpuIcon } from './icon';
 import { CopyButton } from './remedy';
-import {
-  examination,
-  examine,
-  type IExamination,
-  type IFinding
-} from './request';
+import type { IExamination, IFinding } from './records';
+import { examination, examine } from './request';
 import { Commands } from './tokens';
 
 const EVERY_MS = 400;

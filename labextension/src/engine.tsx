@@ -7,7 +7,8 @@ import { Poll } from '@lumino/polling';
 import { Signal } from '@lumino/signaling';
 import * as React from 'react';
 
-import { engine as ask, type IEngine } from './request';
+import type { IEngine } from './records';
+import { engine as ask } from './request';
 import { Commands } from './tokens';
 
 const EVENT = 'urn:tfgpu-kernel:engine:v1';

@@ -7,7 +7,8 @@ import {
 } from '@jupyterlab/translation';
 
 import { bytes } from './format';
-import { idleWarnings, keepKernel, type IIdleWarning } from './request';
+import type { IIdleWarning } from './records';
+import { idleWarnings, keepKernel } from './request';
 
 const EVENT = 'urn:tfgpu-kernel:idle:v1';
 

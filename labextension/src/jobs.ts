@@ -2,14 +2,8 @@ import { MainAreaWidget, Notification } from '@jupyterlab/apputils';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { Widget } from '@lumino/widgets';
 
-import {
-  cancelJob,
-  job,
-  report,
-  startJob,
-  type IJob,
-  type Verb
-} from './request';
+import type { IJob, Verb } from './records';
+import { cancelJob, job, report, startJob } from './request';
 
 const EVERY_MS = 700;
 

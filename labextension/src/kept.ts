@@ -3,7 +3,8 @@ import type { CodeCell } from '@jupyterlab/cells';
 import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
 import type { Kernel, KernelMessage } from '@jupyterlab/services';
 
-import { type IKeptMessage, takeKept } from './request';
+import type { IKeptMessage } from './records';
+import { takeKept } from './request';
 
 /**
  * A page that was left open gets on its channels what a kernel printed while no server was there. One that was loaded

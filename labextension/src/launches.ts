@@ -6,14 +6,8 @@ import { Token } from '@lumino/coreutils';
 import { Poll } from '@lumino/polling';
 import { Signal, type ISignal } from '@lumino/signaling';
 
-import {
-  cancel,
-  deaths,
-  launches as ask,
-  type IDeath,
-  type IFailure,
-  type ILaunch
-} from './request';
+import type { IDeath, IFailure, ILaunch } from './records';
+import { cancel, deaths, launches as ask } from './request';
 
 const EVENTS = ['urn:tfgpu-kernel:launch:v1', 'urn:tfgpu-kernel:death:v1'];
 const FREED = 'gpu-freed';

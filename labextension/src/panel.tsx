@@ -14,9 +14,10 @@ import { ReactWidget } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { actions, type Act } from './actions';
-import { GpuCard, Row, type IContext } from './device';
+import { GpuCard } from './device';
 import { bytes, rowsOnNone, sorted, SORTS, type Sort } from './format';
 import { gpuIcon } from './icon';
+import { Row, type IContext } from './row';
 import { Commands, IGpuModel, type IGpuReport } from './tokens';
 
 /** GPUs, the notebooks on them, and what can be done about them. */

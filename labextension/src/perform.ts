@@ -9,7 +9,8 @@ import {
 import type { TranslationBundle } from '@jupyterlab/translation';
 
 import { activity, bytes, kernelName } from './format';
-import { installPreset, suitingPreset, type Action } from './request';
+import type { Action } from './records';
+import { installPreset, suitingPreset } from './request';
 import { Commands, type IGpuModel, type IKernel } from './tokens';
 
 const CPU_KERNEL = 'tfcpu';

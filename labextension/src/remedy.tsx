@@ -2,7 +2,7 @@ import { Clipboard } from '@jupyterlab/apputils';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import type { Action, IFailure } from './request';
+import type { Action, IFailure } from './records';
 import { actionLabel, failureText } from './words';
 
 /** What went wrong, the one thing to do, buttons for it, and the rest folded away. */

@@ -20,7 +20,8 @@ import {
 
 import { ConsentBanner } from './consent';
 import { lastWords, reportWidget, runJob } from './jobs';
-import { agree, needs, type Verb } from './request';
+import type { Verb } from './records';
+import { agree, needs } from './request';
 
 const SHARE = 'tfgpu:share';
 const VERIFY = 'tfgpu:verify';

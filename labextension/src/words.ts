@@ -1,6 +1,6 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 
-import type { Action, IFailure, ILaunch } from './request';
+import type { Action, IFailure, ILaunch } from './records';
 
 /** What a launch is doing, in one line: `Downloading x, 3.1 MB/s · 2.1 of 6.6 GB · 4 min left`. */
 export function progressText(
