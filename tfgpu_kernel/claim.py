@@ -37,10 +37,7 @@ from .waiting import Line, Waiting
 log = logging.getLogger(__name__)
 
 _NOWHERE: Final = RunFolder(Path("/nowhere"))
-_WEIGHT: Final = 1024
-"""A container's usual share of the processors; while it waits it has less."""
-
-# Docker can change these while a container runs, so they are set when it is taken.
+# Docker can change these while a container runs, but take none away: 0 means no change.
 _LIMITS: Final = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit")
 
 kept_here: Final[set[str]] = set()
@@ -57,6 +54,8 @@ class Wish:
     """A hash of each thing that must be the same, by what the log calls it."""
     order: Mapping[str, Any]
     """What the kernel reads when it begins, see :mod:`tfgpu_kernel.boot.warm`."""
+    limits: Mapping[str, int]
+    """What can be set when it is taken, in Docker's words; 0 for no limit."""
     refusal: str = ""
 
 
@@ -75,7 +74,9 @@ def wish(prepared: Prepared, engine: Engine) -> Wish:
         refusal = "pool_size is 0"
     if prepared.gpu.sample is not None and prepared.config.gpu_sharing == "exclusive":
         refusal = "a kernel that waits holds no GPU for itself alone"
-    return Wish(_parts(prepared, engine, order), order, refusal)
+    body = prepared.body(_NOWHERE)
+    limits = {name: int(body["HostConfig"].pop(name)) for name in _LIMITS}
+    return Wish(_parts(prepared, engine, order, body), order, limits, refusal)
 
 
 async def take(prepared: Prepared, wanted: Wish, engine: Engine, report: Report) -> Kernel | None:
@@ -91,13 +92,16 @@ async def take(prepared: Prepared, wanted: Wish, engine: Engine, report: Report)
                 if entry.kernel_name == prepared.request.kernel_name:
                     reason = f"the one that is ready has another {', another '.join(differences)}"
                 continue
+            if any(entry.limits[name] and not number for name, number in wanted.limits.items()):
+                reason = "the one that is ready has a limit that can't be taken away"
+                continue
             held = (
                 tuple(holder.gpu for holder in lease.held_by(prepared.request.run.path)) if prepared.request.run else ()
             )
             if held and set(held) != set(entry.gpus):
                 reason = "the one that is ready sees another GPU than the kernel had"
                 continue
-            kernel = await _claim(run, entry, prepared, engine)
+            kernel = await _claim(run, entry, prepared, wanted, engine)
             if kernel is not None:
                 report(Step("ready", f"A kernel was ready: taken in {kernel.seconds * 1000:.0f} ms"))
                 return kernel
@@ -105,7 +109,9 @@ async def take(prepared: Prepared, wanted: Wish, engine: Engine, report: Report)
     return None
 
 
-async def _claim(run: RunFolder, entry: Waiting, prepared: Prepared, engine: Engine) -> Kernel | None:
+async def _claim(
+    run: RunFolder, entry: Waiting, prepared: Prepared, wanted: Wish, engine: Engine
+) -> Kernel | None:
     """Take one kernel; None where somebody else was first, or it is no good."""
     gpu = granted(prepared, entry.gpus)
     if gpu is None:
@@ -130,8 +136,7 @@ async def _claim(run: RunFolder, entry: Waiting, prepared: Prepared, engine: Eng
         return None
     try:
         await asyncio.to_thread(entry.withdraw, run)
-        limits = {name: body["HostConfig"][name] for name in _LIMITS} | {"CpuShares": _WEIGHT}
-        settling = asyncio.ensure_future(engine.update(entry.container, **limits))
+        settling = asyncio.ensure_future(_limit(engine, entry, wanted.limits))
         if gpu.uuids:
             same = replace(prepared.config, gpus=gpu.uuids, when_full="fail")
             leaser, uid = request.run or run, prepared.identity.host_uid
@@ -202,6 +207,12 @@ def _has_files(folder: Path) -> bool:
     return any(files for _, _, files in os.walk(folder))
 
 
+async def _limit(engine: Engine, entry: Waiting, wanted: Mapping[str, int]) -> None:
+    """Give a kernel its limits, if it has others: the engine takes its time for that."""
+    if dict(entry.limits) != dict(wanted):
+        await engine.update(entry.container, **wanted)
+
+
 async def _ask(run: RunFolder, claim: Mapping[str, Any]) -> Line | None:
     answered = await waiting.connect(run, {"claim": claim})
     return answered[0] if answered else None
@@ -218,9 +229,10 @@ def granted(prepared: Prepared, uuids: tuple[str, ...]) -> Grant | None:
         return None
 
 
-def _parts(prepared: Prepared, engine: Engine, order: Mapping[str, Any]) -> dict[str, str]:
+def _parts(
+    prepared: Prepared, engine: Engine, order: Mapping[str, Any], body: dict[str, Any]
+) -> dict[str, str]:
     """Hash what a container is made from, less what is set when it is taken, by what people call it."""
-    body = prepared.body(_NOWHERE)
     host = body["HostConfig"]
     parts = {
         "image": [body.pop("Image"), body["Cmd"][0], hashlib.sha256(bootfile.archive()).hexdigest()],
@@ -238,8 +250,6 @@ def _parts(prepared: Prepared, engine: Engine, order: Mapping[str, Any]) -> dict
     }
     for name in ("Labels", "WorkingDir"):
         del body[name]
-    for name in _LIMITS:
-        del host[name]
     parts["limit or setting"] = [body, dict(prepared.config.labels)]
     return {
         name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16] for name, part in parts.items()

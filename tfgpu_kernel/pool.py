@@ -35,7 +35,8 @@ _SETTLE_SECONDS: Final = 40.0
 _WARM_UP_SECONDS: Final = 300.0
 """How long importing may take with whatever the others on the machine leave."""
 _LOW_WEIGHT: Final = 2
-"""Share of the processors while importing ahead, beside 1024 of whoever waits for a result."""
+_WEIGHT: Final = 1024
+"""Shares of the processors: while importing ahead, and of whoever waits for a result."""
 _GUESSED_BYTES: Final = 600 * 2**20
 """What a kernel with TensorFlow is taken to weigh before one was weighed."""
 _IDLE_SECONDS: Final = 3600.0
@@ -193,6 +194,14 @@ class Pool:
             log.warning("No kernel could be made ready ahead (try %d): %s", kind.failures, error)
             return
         answered = await waiting.connect(kernel.run, {"hold": True})
+        try:
+            # An idle kernel takes none of the processors; so its share is the usual one before it is claimed.
+            await kind.engine.update(kernel.container, CpuShares=_WEIGHT)
+        except TfgpuError as error:
+            log.warning("The kernel that was made ready ahead is of no use: %s", error)
+            if answered is not None:
+                answered[0].close()
+            answered = None
         if answered is None:
             kind.failures += 1
             kind.engine.unwatch(kernel.container)
@@ -211,6 +220,7 @@ class Pool:
             env=tuple(env),
             since=time.time(),
             memory_bytes=kind.memory_bytes,
+            limits=kind.wish.limits,
         )
         kept = _Kept(kernel.run, record, kind.engine, name, kernel.end, line)
         self._kept[kernel.container] = kept

@@ -49,6 +49,7 @@ class TfgpuProvisioner(KernelSettings):
         self._active = False
         self._asked_to_end = False
         self._restarting = False
+        self._removing: asyncio.Task[None] | None = None
         self._failure: TfgpuError | None = None
         self._report: TfgpuError | None = None
         self._relapses = Relapses()
@@ -164,18 +165,16 @@ class TfgpuProvisioner(KernelSettings):
         if self._run is not None:
             vigil.unwatch(self._run)
         self._restarting = restart
+        await self._removed()
         if self._kernel is not None:
-            engine = self._need_engine()
-            ending.disown(self._kernel.container)
-            engine.unwatch(self._kernel.container)
-            try:
-                await engine.remove(self._kernel.container)
-            except TfgpuError as error:
-                self.log.warning(
-                    "The container of kernel %s stays for now, jupyter tfgpu prune removes it: %s",
-                    self.kernel_id,
-                    error,
-                )
+            engine, container = self._need_engine(), self._kernel.container
+            ended = self._kernel.end.done()
+            ending.disown(container)
+            engine.unwatch(container)
+            if restart and ended:  # its GPU is free, so nobody waits for the rest of it
+                self._removing = asyncio.ensure_future(self._remove(engine, container))
+            else:
+                await self._remove(engine, container)
         self._active = False
         if not restart:
             await self._remove_run_folder()
@@ -257,6 +256,7 @@ class TfgpuProvisioner(KernelSettings):
         wanted = await asyncio.to_thread(claim.wish, prepared, self._engine)
         kernel = await claim.take(prepared, wanted, self._engine, report)
         if kernel is None:
+            await self._removed()  # the new container has the old one's name
             kernel = await start(prepared, self._engine, report)
         pool.note(prepared, wanted, self._engine)
         return kernel
@@ -346,6 +346,22 @@ class TfgpuProvisioner(KernelSettings):
         pending = getattr(getattr(manager, "parent", None), "_pending_kernels", None)
         if pending is not None:
             pending.pop(self.kernel_id, None)
+
+    async def _remove(self, engine: Engine, container: str) -> None:
+        try:
+            await engine.remove(container)
+        except TfgpuError as error:
+            self.log.warning(
+                "The container of kernel %s stays for now, jupyter tfgpu prune removes it: %s", self.kernel_id, error
+            )
+
+    async def _removed(self) -> None:
+        """Wait until the container of the kernel before is gone."""
+        removing, self._removing = self._removing, None
+        # A caller without a loop of its own may come back with another one; the engine's thread ends the call all
+        # the same.
+        if removing is not None and removing.get_loop() is asyncio.get_running_loop():
+            await removing
 
     async def _remove_run_folder(self) -> None:
         if self._run is not None:

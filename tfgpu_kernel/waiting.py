@@ -40,6 +40,8 @@ class Waiting:
     """Names of the environment variables that its container was made with."""
     since: float
     memory_bytes: int
+    limits: Mapping[str, int]
+    """What of its limits can be changed while it runs, in Docker's words."""
 
     def write(self, run: RunFolder) -> None:
         """Offer the kernel to everybody."""

@@ -42,12 +42,12 @@ async def ensure(
     :raises ImageBuildFailed: when adding what it lacks failed.
     """
     machine = hardware or Hardware()
-    here = config.pull != "always" and await engine.image(reference) is not None
-    warnings = () if here else warned(foresee(reference, machine), report, machine)
+    found = await engine.image(reference) if config.pull != "always" else None
+    warnings = () if found else warned(foresee(reference, machine), report, machine)
     if config.locked is not None:
         record = await locked.present(reference, config.locked, engine, config, report)
     else:
-        record = await present(reference, engine, config, report)
+        record = found or await present(reference, engine, config, report)
     facts = await known(record, reference, engine, report)
     if not warnings:  # what an image is tells more than its name
         warnings = warned(foresee(reference, machine, facts, here=True), report, machine)
