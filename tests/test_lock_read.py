@@ -62,12 +62,9 @@ EVIL: some.SearchStrategy[Any] = some.one_of(
 )
 EXTRAS = some.dictionaries(
     some.sampled_from(["mounts", "privileged", "runtime", "user", "network", "cap_add", "devices", "env", "gpus"]),
-    EVIL,
+    some.one_of(EVIL, some.sampled_from([True, ["/:/host:rw"], "host", "0:0", {"LD_PRELOAD": "/tmp/x.so"}])),
     max_size=3,
 )
-ALLOWED_CHANGES = ("kept", "unrepeatable", "cpu", "name")
-"""Free texts of the author: whatever they say is only ever shown."""
-
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the path of every value in the lock."""
@@ -138,6 +135,47 @@ def test_hostile_locks_get_nowhere(tmp_path: Path, place: tuple[Any, ...], evil:
         assert "\n" not in followed.image and not followed.image.startswith("-")
         for line in followed.locked.added if followed.locked else ():
             assert line.split(" ")[0].count("==") == 1 and "\n" not in line
+    assert os.listdir(tmp_path) == ["evil.ipynb"]
+
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "another image": {"image": {**GOOD["image"], "reference": "evil.example/miner:latest"}},
+    "an image by its id": {"image": {**GOOD["image"], "reference": "sha256:" + "1" * 64}},
+    "--privileged": {"privileged": True, "image": {**GOOD["image"], "reference": "--privileged"}},
+    "--privileged among privileges": {"privileged": True, "cap_add": ["ALL"], "security_opt": ["seccomp=unconfined"]},
+    "a mount of /": {"mounts": ["/:/host:rw"], "workspace": "/", "mount_roots": ["/"]},
+    "the engine's socket": {"mounts": ["/var/run/docker.sock"], "network": "host", "user": "0:0", "runtime": "runc"},
+    "environment that loads code": {"environment": {"LD_PRELOAD": "/tmp/x.so"}},
+    "environment that moves programs": {"environment": {"PATH": "/tmp", "PYTHONPATH": "/tmp"}},
+    "environment with a line": {"environment": {"TZ": "x\nLD_PRELOAD=/tmp/x.so"}},
+    "environment without a type": {"environment": {"TZ": ["x"]}},
+    "a command in a package's name": {
+        "packages": {"added": [{"name": "x; rm -rf /", "version": "1", "sha256": [HASH]}]}
+    },
+    "an option in a package's version": {
+        "packages": {"added": [{"name": "x", "version": "1 --index-url=http://evil", "sha256": [HASH]}]}
+    },
+    "a package without its hash": {"packages": {"added": [{"name": "x", "version": "1", "sha256": []}]}},
+    "a command in a package of the distribution": {"packages": {"system": ["git; rm -rf /"]}},
+    "an option of apt": {"packages": {"system": ["-oAPT::Update::Pre-Invoke::=id"]}},
+    "data outside": {"data": [{**GOOD["data"][0], "name": "../../.ssh/id_rsa"}]},
+    "data by its whole path": {"data": [{**GOOD["data"][0], "name": "/etc/passwd"}]},
+    "data at another place": {"data": [{**GOOD["data"][0], "place": "/"}]},
+    "a field that is huge": {"image": {**GOOD["image"], "reference": "a" * 10**6}},
+    "a list that is huge": {"image": {**GOOD["image"], "layers": [LAYER] * 10**4}},
+    "a number that is huge": {"gpu": {"need": "required", "memory_bytes": 10**400}},
+    "a field of another type": {"recorded": {"threads": "2"}, "cells": {"0": None}},
+}
+"""What of a good lock is replaced, by what somebody with bad intentions would try."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_kind_of_attack_is_refused(tmp_path: Path, family: str) -> None:
+    """Named one by one: nothing starts, nothing is fetched or written, and the refusal says what to do."""
+    path = notebook(tmp_path / "evil.ipynb", {**GOOD, **FAMILIES[family]})
+    with pytest.raises((LockInvalid, ConsentNeeded)) as refused:
+        asyncio.run(start.locked(KernelConfig(), str(path)))
+    assert refused.value.remedy
     assert os.listdir(tmp_path) == ["evil.ipynb"]
 
 
