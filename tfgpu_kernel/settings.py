@@ -5,6 +5,9 @@ Here is what a setting is called, what it is by default and why; what it may be,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Bool, Dict, Float, Int, List, Unicode, Union
 
@@ -209,3 +212,12 @@ class KernelSettings(KernelProvisionerBase):
         :raises ConfigError: at the first value that can't be used.
         """
         return parse({name: getattr(self, name) for name in KernelSettings.class_own_traits(config=True)})
+
+
+def judged(settings: Mapping[str, Any]) -> KernelConfig:
+    """Return settings in kernel.json's form as one frozen record, the others as they are by default.
+
+    :raises ConfigError: at the first value that can't be used.
+    """
+    traits = KernelSettings.class_own_traits(config=True)
+    return parse({name: trait.default() for name, trait in traits.items()} | dict(settings))

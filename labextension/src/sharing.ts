@@ -7,6 +7,7 @@ import {
   InputDialog,
   Notification
 } from '@jupyterlab/apputils';
+import { CodeCell } from '@jupyterlab/cells';
 import {
   INotebookTracker,
   NotebookActions,
@@ -26,6 +27,9 @@ import { agree, needs } from './request';
 const SHARE = 'tfgpu:share';
 const VERIFY = 'tfgpu:verify';
 const KEEP = 'tfgpu:keep';
+const REMOVE = 'tfgpu:remove';
+/** The name that a requirement begins with, such as seaborn>=0.13. */
+const NAME = /^[A-Za-z0-9._-]+/;
 const INSTALL = /^\s*[%!]\s*pip3?\s+install\s+(.+)$/m;
 
 /** Locks, verifies and receives notebooks, and keeps packages in them. */
@@ -124,6 +128,23 @@ export const sharing: JupyterFrontEndPlugin<void> = {
       }
     };
 
+    const remove = async (): Promise<void> => {
+      const path = tracker.currentWidget?.context.path;
+      const kept = path ? ((await needs(path)).needs?.kept ?? []) : [];
+      if (!kept.length) {
+        Notification.info(trans.__('This notebook keeps no packages.'));
+        return;
+      }
+      const { value } = await InputDialog.getMultipleItems({
+        title: trans.__('Remove packages from this notebook'),
+        items: kept
+      });
+      const list = value?.map(text => NAME.exec(text)?.[0] ?? text);
+      if (list?.length) {
+        await run('remove', trans.__('Removing %1', list.join(', ')), list);
+      }
+    };
+
     const isEnabled = (): boolean => tracker.currentWidget !== null;
     app.commands.addCommand(SHARE, {
       label: trans.__('Share: Lock This Notebook'),
@@ -142,7 +163,12 @@ export const sharing: JupyterFrontEndPlugin<void> = {
       isEnabled,
       execute: args => keep(args.packages as string | undefined)
     });
-    [SHARE, VERIFY, KEEP].forEach(command => {
+    app.commands.addCommand(REMOVE, {
+      label: trans.__('Remove Packages From This Notebook…'),
+      isEnabled,
+      execute: () => remove()
+    });
+    [SHARE, VERIFY, KEEP, REMOVE].forEach(command => {
       palette?.addItem({
         command,
         category: trans.__('TensorFlow containers')
@@ -153,7 +179,9 @@ export const sharing: JupyterFrontEndPlugin<void> = {
     NotebookActions.executed.connect((_, { notebook, cell, success }) => {
       const packages = INSTALL.exec(cell.model.sharedModel.getSource())?.[1];
       const here = tracker.currentWidget?.content === notebook;
-      if (success && packages && here) {
+      const said = cell instanceof CodeCell ? cell.outputArea.model : null;
+      const failed = /ERROR: /.test(JSON.stringify(said?.toJSON()));
+      if (success && packages && here && !failed) {
         Notification.info(
           trans.__('%1: installed for this kernel only.', packages),
           {
@@ -191,7 +219,9 @@ function summary(
     return [trans.__('Locked.'), ...notes].join('\n');
   }
   return [
-    ...lines.filter(line => /keeps: /.test(line)),
-    trans.__('Restart the kernel to have it.')
+    ...lines
+      .map(line => /[^/]* keeps: .*/.exec(line)?.[0])
+      .filter(line => line !== undefined),
+    trans.__('The next start of the kernel has it so.')
   ].join('\n');
 }

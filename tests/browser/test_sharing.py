@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
+
+from tests.images import recipes
 
 from .page import Lab
 from .serving import Server
@@ -41,6 +44,7 @@ def test_receive_agree_run_verify(lab: Lab, server: Server) -> None:
     banner = panel.get_by_role("region", name="What this notebook needs")
     expect(banner).to_contain_text("waits for your consent")
     expect(banner).to_contain_text("exactly the layers")
+    expect(banner).to_contain_text("its code has no network")
     expect(banner).to_contain_text("Ignored, since no notebook decides about such things: 'mounts'")
     assert server.containers() == []
     lab.picture("sharing-consent")
@@ -56,6 +60,34 @@ def test_receive_agree_run_verify(lab: Lab, server: Server) -> None:
     expect(lab.page.get_by_text("Verifying the notebook")).to_have_count(0)
     expect(frame.locator("h2").last).to_have_text("Cells")
     lab.picture("sharing-report")
+
+
+@pytest.mark.nightly
+def test_packages_are_kept_and_removed(lab: Lab, server: Server) -> None:
+    """What a cell has installed is kept by one click, is there at the next start, and is removed by a command."""
+    server.kernelspec("online", "Online (Docker)", image=recipes.ensure("slim"), gpus="none")
+    notebook = server.notebook("mine.ipynb", *CELLS, kernel="online")
+
+    def kept() -> list[str]:
+        lock = json.loads(notebook.read_text())["metadata"].get("tfgpu", {})
+        found: list[str] = lock.get("packages", {}).get("kept", [])
+        return found
+
+    panel = lab.notebook("mine.ipynb")
+    lab.idle()
+    lab.run("%pip install cowsay")
+    lab.page.get_by_role("button", name="Keep in this notebook").click(timeout=120_000)
+    lab.until(lambda: kept() == ["cowsay"], 120)
+    banner = panel.get_by_role("region", name="What this notebook needs")
+    expect(banner).to_contain_text("kept: cowsay")
+    expect(lab.page.get_by_text("The next start of the kernel has it so.").first).to_be_visible()
+    lab.picture("sharing-kept")
+    lab.command("tfgpu:remove")
+    dialog = lab.page.locator(".jp-Dialog")
+    dialog.get_by_text("cowsay").click()
+    dialog.get_by_role("button", name="Ok").click()
+    lab.until(lambda: kept() == [], 120)
+    expect(banner).not_to_contain_text("kept: cowsay")
 
 
 def test_share_from_the_page(lab: Lab, server: Server) -> None:

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import locking
-from ..config import KernelConfig
 from ..engine import find
 from ..keeping import Kept, keep
-from ..overlay import OverlaidSpecs
 from .execute import read
 from .running import add_consent, agreed
-from .settings import add_settings, checked, chosen_settings
+from .settings import add_settings, of_kernel
 from .terminal import shown
 
 
@@ -41,25 +39,17 @@ async def change(arguments: argparse.Namespace, *, add: Sequence[str] = (), remo
     """Change what the notebook keeps, and write it."""
     path: Path = arguments.notebook
     notebook = read(path)
+    config = of_kernel(arguments)
     engine = find.engine()
     try:
-        found = await agreed(path, engine, yes=arguments.yes)
+        found = await agreed(path, engine, config, yes=arguments.yes)
         with shown() as report:
-            kept = await keep(
-                notebook, path, found, _settings(arguments), engine, report, add=add, remove=remove
-            )
+            kept = await keep(notebook, path, found, config, engine, report, add=add, remove=remove)
     finally:
         await engine.close()
     locking.write(notebook, path)
     _tell(path, kept)
     return 0
-
-
-def _settings(arguments: argparse.Namespace) -> KernelConfig:
-    specs = OverlaidSpecs()
-    specs.settings = chosen_settings(arguments)
-    spec = specs.get_kernel_spec(arguments.kernel)
-    return checked(spec.metadata.get("kernel_provisioner", {}).get("config", {}))
 
 
 def _tell(path: Path, kept: Kept) -> None:

@@ -23,7 +23,7 @@ from ..launches import Launch
 from ..overlay import OverlaidSpecs
 from ..provisioner import TfgpuProvisioner
 from .running import add_consent, agreed
-from .settings import add_settings, checked, chosen_settings
+from .settings import add_settings, chosen_settings, of_kernel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace) -> int:
     """Execute the notebook; it is written also when a cell fails. Return 1 then."""
     settings = chosen_settings(arguments)
-    config = checked(settings)
+    config = of_kernel(arguments)
     notebook = read(arguments.notebook)
-    found = await agreed(arguments.notebook, find.engine(), yes=arguments.yes, network=config.network)
+    found = await agreed(arguments.notebook, find.engine(), config, yes=arguments.yes)
     if found is not None and settings.keys() & {"image", "packages"}:
         raise ConfigError(
             "The notebook is locked to an image and its packages, so no others can be given.",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import bundle
+from ..config import KernelConfig
 from ..engine import find
 from ..lock.read import Found
 from .running import add_consent, ask
@@ -34,7 +35,7 @@ async def run(arguments: argparse.Namespace) -> int:
               f"for {folder}/", file=sys.stderr)  # fmt: skip
         # Its data come with it, so they are not looked for here.
         there = Found(replace(opened.found.lock, data=()), opened.found.ignored)
-        await ask(there, folder / opened.notebook, engine, yes=arguments.yes)
+        await ask(there, folder / opened.notebook, engine, KernelConfig(), yes=arguments.yes)
         with shown() as report:
             notebook = await bundle.unpack(opened, folder, engine if opened.has_image else None, report)
     finally:

@@ -14,7 +14,8 @@ from typing import Any, Final
 from jupyter_client.kernelspec import KernelSpecManager
 
 from ..errors import ConfigError
-from .settings import add_settings, checked, chosen_settings
+from ..settings import judged
+from .settings import add_settings, chosen_settings
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 """What jupyter_client takes as the name of a kernel."""
@@ -42,7 +43,7 @@ async def run(arguments: argparse.Namespace) -> int:
             "choose another --name; what the launcher shows is --display-name.",
         )
     settings = chosen_settings(arguments)
-    checked(settings)
+    judged(settings)
     spec = kernelspec(arguments.display_name or f"TensorFlow ({arguments.name})", settings)
     manager = KernelSpecManager()
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..lock.record import Tolerance
 from .execute import read
 from .running import add_running, agreed, progressing
-from .settings import add_settings, checked, chosen_settings
+from .settings import add_settings, chosen_settings, of_kernel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace) -> int:
     """Lock the notebook; its file changes only when all went well."""
     settings = chosen_settings(arguments)
-    checked(settings)
+    config = of_kernel(arguments)
     path: Path = arguments.notebook
     notebook = read(path)
     output: Path = arguments.output or path
@@ -69,7 +69,7 @@ async def run(arguments: argparse.Namespace) -> int:
     engine = find.engine()
     try:
         if not arguments.anew:
-            await agreed(path, engine, yes=arguments.yes)
+            await agreed(path, engine, config, yes=arguments.yes)
         with progressing() as (report, begins):
             made = await locking.lock(path, notebook, wishes, engine, report, begins)
     finally:

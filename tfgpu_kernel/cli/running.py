@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..config import KernelConfig
 from ..engine.base import Engine
 from ..errors import ConsentNeeded
 from ..lock import consent, needs, read
@@ -32,7 +33,7 @@ def add_consent(parser: argparse.ArgumentParser) -> None:
     )
 
 
-async def agreed(path: Path, engine: Engine, *, yes: bool, network: str = "bridge") -> Found | None:
+async def agreed(path: Path, engine: Engine, config: KernelConfig, *, yes: bool) -> Found | None:
     """Show what a locked notebook needs, and ask where a consent is needed; before anything is fetched.
 
     :returns: the lock; None where the notebook has none.
@@ -40,16 +41,16 @@ async def agreed(path: Path, engine: Engine, *, yes: bool, network: str = "bridg
     """
     found = await asyncio.to_thread(read.find, path)
     if found is not None:
-        await ask(found, path, engine, yes=yes, network=network)
+        await ask(found, path, engine, config, yes=yes)
     return found
 
 
-async def ask(found: Found, path: Path, engine: Engine, *, yes: bool, network: str = "bridge") -> None:
+async def ask(found: Found, path: Path, engine: Engine, config: KernelConfig, *, yes: bool) -> None:
     """Show what a lock needs, and ask where a consent is needed.
 
     :raises ConsentNeeded: where the answer is no, or there is nobody to ask.
     """
-    known = await needs.assess(found, path.resolve(), engine, network=network)
+    known = await needs.assess(found, path.resolve(), engine, config)
     print("\n".join(needs.lines(known)), file=sys.stderr, flush=True)
     if known.consent:
         if not yes and not await asyncio.to_thread(_asked):

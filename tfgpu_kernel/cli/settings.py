@@ -8,10 +8,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from jupyter_client.kernelspec import NoSuchKernel
 from traitlets import Bool, Dict, Float, Int, List, TraitType
 
-from ..config import KernelConfig, parse
-from ..settings import KernelSettings
+from ..config import KernelConfig
+from ..errors import ConfigError
+from ..overlay import OverlaidSpecs
+from ..settings import KernelSettings, judged
 
 
 def add_settings(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
@@ -46,15 +49,21 @@ def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return chosen
 
 
-def checked(settings: dict[str, Any]) -> KernelConfig:
-    """Judge settings before anything is written or started.
+def of_kernel(arguments: argparse.Namespace) -> KernelConfig:
+    """Return all settings of the kernel that is named, those of the command line laid over kernel.json's.
 
-    :raises ConfigError: at the first that can't be used.
+    :raises ConfigError: at the first that can't be used, or where there is no such kernel.
     """
-    defaults = {
-        name: trait.default() for name, trait in KernelSettings.class_own_traits(config=True).items()
-    }
-    return parse(defaults | settings)
+    specs = OverlaidSpecs()
+    specs.settings = chosen_settings(arguments)
+    try:
+        spec = specs.get_kernel_spec(arguments.kernel)
+    except NoSuchKernel:
+        raise ConfigError(
+            f"There is no kernel {arguments.kernel!r} here.",
+            "name one of jupyter kernelspec list, by --kernel; jupyter tfgpu install makes one.",
+        ) from None
+    return judged(spec.metadata.get("kernel_provisioner", {}).get("config", {}))
 
 
 def _type(trait: TraitType[Any, Any]) -> Any:

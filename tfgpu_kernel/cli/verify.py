@@ -17,7 +17,7 @@ from ..lock import normal
 from ..lock.compare import Grade
 from .execute import read
 from .running import add_running, agreed, progressing
-from .settings import add_settings, checked, chosen_settings
+from .settings import add_settings, chosen_settings, of_kernel
 
 NOT_REPRODUCED: Final = 3
 """Exit code when the rerun is over and its results are not those that were recorded; 1 where there was none."""
@@ -41,12 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace) -> int:
     """Verify the notebook; its own file stays as it is."""
     settings = chosen_settings(arguments)
-    config = checked(settings)
+    config = of_kernel(arguments)
     path: Path = arguments.notebook
     notebook = read(path)
     engine = find.engine()
     try:
-        found = await agreed(path, engine, yes=arguments.yes, network=config.network)
+        found = await agreed(path, engine, config, yes=arguments.yes)
         if found is None:
             raise NotLocked(f"The notebook {path} has no lock.", f"lock it: jupyter tfgpu lock {path}.")
         with progressing() as (report, begins):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from .. import labels
+from ..config import KernelConfig
 from ..engine.base import Engine
 from ..gpu import nvml
 from . import consent, data
@@ -49,10 +50,10 @@ class Needs:
         return bool(self.asks)
 
 
-async def assess(found: Found, notebook: Path, engine: Engine, *, network: str = "bridge") -> Needs:
+async def assess(found: Found, notebook: Path, engine: Engine, config: KernelConfig) -> Needs:
     """Look at the engine, the driver and the disk; no registry and no index is asked.
 
-    :param network: the container's network as it is configured here.
+    :param config: the kernel's settings as they are here: they decide about network and mounts.
     """
     lock = found.lock
     image = await _image(lock, engine)
@@ -73,7 +74,7 @@ async def assess(found: Found, notebook: Path, engine: Engine, *, network: str =
         image=lock.image.pinned,
         subject=lock.subject(),
         needs=tuple(needs),
-        asks=_asks(lock, notebook, network) if consent.needed(lock) else (),
+        asks=_asks(lock, notebook, config) if consent.needed(lock) else (),
         ignored=found.ignored,
         locked=lock.cells is not None,
         kept=lock.packages.kept,
@@ -94,7 +95,7 @@ def lines(needs: Needs) -> list[str]:
     return told
 
 
-def _asks(lock: Lock, notebook: Path, network: str) -> tuple[str, ...]:
+def _asks(lock: Lock, notebook: Path, config: KernelConfig) -> tuple[str, ...]:
     image = lock.image
     which = image.digest or f"the layers {', '.join(layer[7:19] for layer in image.layers)}"
     packages = ", ".join(f"{one.name} {one.version}" for one in lock.packages.added)
@@ -104,8 +105,11 @@ def _asks(lock: Lock, notebook: Path, network: str) -> tuple[str, ...]:
         *([f"these Python packages are installed into it, by their hashes: {packages}"] if packages else ()),
         *([f"these packages of its distribution are installed into it: {', '.join(lock.packages.system)}"]
           if lock.packages.system else ()),
-        "its code has no network" if network == "none" else f"its code reaches the network ({network})",
+        "its code has no network" if config.network == "none"
+        else f"its code reaches the network ({config.network})",
         f"it reads and writes the workspace that holds {notebook.name}",
+        *(f"it {'reads' if one.read_only else 'reads and writes'} {one.source}, as this kernel's settings say"
+          for one in config.mounts),
         "it uses the GPUs that this machine lends to kernels" if lock.gpu.need == "required"
         else "it may use the GPUs that this machine lends to kernels",
     )  # fmt: skip

@@ -12,11 +12,13 @@ from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
 from .. import config
+from ..config import KernelConfig
 from ..engine import find
 from ..errors import TfgpuError
 from ..lock import consent, needs, read
 from ..lock.read import Found
 from ..overlay import OverlaidSpecs
+from ..settings import judged
 from .jobs import Jobs, Verb, cancel, options
 from .records import failure
 
@@ -49,6 +51,23 @@ class SharingHandler(APIHandler):
         return body
 
 
+    def kernel(self, file: Path) -> tuple[str, dict[str, Any]]:
+        """Return the kernel that a notebook names, and the settings in its kernel.json."""
+        spec: Any = read.parse(file.read_bytes(), file)
+        for key in ("metadata", "kernelspec", "name"):
+            spec = spec.get(key) if isinstance(spec, dict) else None
+        name = spec if isinstance(spec, str) else "tfgpu"
+        try:
+            metadata: dict[str, Any] = OverlaidSpecs().get_kernel_spec(name).metadata
+        except KeyError:
+            raise web.HTTPError(400, f"There is no kernel {name!r} here.") from None
+        return name, dict(metadata.get("kernel_provisioner", {}).get("config", {}))
+
+    def configured(self) -> dict[str, Any]:
+        """Return the server's settings of the provisioner."""
+        return dict((self.config or {}).get("TfgpuProvisioner", {}))
+
+
 class NeedsHandler(SharingHandler):
     """``GET /tfgpu/sharing/needs?path=``: what a locked notebook needs, before anything is fetched."""
 
@@ -59,11 +78,19 @@ class NeedsHandler(SharingHandler):
         file = self.file(self.get_argument("path"))
         try:
             found = await asyncio.to_thread(read.find, file)
-            known = None if found is None else await needs.assess(found, file, find.engine())
+            known = None if found is None else await needs.assess(found, file, find.engine(), self._settings(file))
         except TfgpuError as error:
             self.finish({"needs": None, "failure": asdict(failure(error))})
             return
         self.finish({"needs": None if known is None else asdict(known), "failure": None})
+
+    def _settings(self, file: Path) -> KernelConfig:
+        """Return the settings of the notebook's kernel; the defaults where there is no such kernel here."""
+        try:
+            _, own = self.kernel(file)
+        except web.HTTPError:
+            own = {}
+        return judged({**self.configured(), **own})
 
 
 class ConsentHandler(SharingHandler):
@@ -106,17 +133,8 @@ class JobsHandler(SharingHandler):
 
     def _options(self, file: Path, verb: Verb) -> list[str]:
         """Return the notebook's kernel, and the server's settings where kernel.json has none of its own."""
-        notebook = read.parse(file.read_bytes(), file)
-        spec: Any = notebook
-        for key in ("metadata", "kernelspec", "name"):
-            spec = spec.get(key) if isinstance(spec, dict) else None
-        name = spec if isinstance(spec, str) else "tfgpu"
-        try:
-            metadata: dict[str, Any] = OverlaidSpecs().get_kernel_spec(name).metadata
-            own = metadata.get("kernel_provisioner", {}).get("config", {})
-        except KeyError:
-            raise web.HTTPError(400, f"There is no kernel {name!r} here.") from None
-        settings: dict[str, Any] = {"workspace": str(self.root), **(self.config or {}).get("TfgpuProvisioner", {})}
+        name, own = self.kernel(file)
+        settings = {"workspace": str(self.root), **self.configured()}
         unfit = ("image", "packages") if verb == "verify" else ("packages",)
         return [f"--kernel={name}", *options(settings, (*own, *unfit))]
 
