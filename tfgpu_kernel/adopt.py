@@ -8,7 +8,6 @@ started here, interrupt and restart included. (jupyter_server's ``allow_external
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
@@ -23,14 +22,12 @@ from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.session import Session
 
-from . import handover, obituaries, runfolder, sweep
-from .deaths import explain
+from . import autopsy, handover, obituaries, runfolder, sweep
 from .engine import find
 from .engine.base import ContainerRecord, Engine
 from .errors import KernelDied, KernelNotFound, TfgpuError
 from .handover import Handover
 from .labels import KIND, KIND_KERNEL, UID, KernelLabels
-from .launch import LOG_LINES
 from .provisioner import TfgpuProvisioner
 from .runfolder import KernelState, RunFolder
 
@@ -139,14 +136,9 @@ async def _tell_death(engine: Engine, one: Left, record: ContainerRecord | None)
         "The kernel ended while no server was running: its container is gone.", "restart the kernel."
     )
     if record is not None:
-        with contextlib.suppress(TfgpuError):
-            end = await engine.exit_status(record.id)
-            text = await engine.logs(record.id, LOG_LINES)
-            if end is not None:
-                left = one.handover
-                account = explain(
-                    end, text, image=left.image.requested, memory=None, gpus=bool(left.gpu.uuids)
-                )
+        left = one.handover
+        found = await autopsy.of_container(record.id, left.image.requested, bool(left.gpu.uuids), engine)
+        account = found or account
     await asyncio.to_thread(one.run.change_state, state="ended", ended=time.time(), death=account.message)
     state = one.state
     obituaries.publish(obituaries.Obituary(state.kernel_id, state.kernel_name, state.notebook, account))

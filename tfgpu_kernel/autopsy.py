@@ -24,6 +24,16 @@ async def cause(kernel: Kernel, end: Exit, memory: int | None, engine: Engine) -
     return explain(end, text, image=kernel.image.requested, memory=memory, gpus=bool(kernel.gpu.uuids))
 
 
+async def of_container(container: str, image: str, gpus: bool, engine: Engine) -> TfgpuError | None:
+    """Return why a kernel ended, of which only the container is left; None where that runs, or tells nothing."""
+    try:
+        end = await engine.exit_status(container)
+        text = await engine.logs(container, LOG_LINES)
+    except TfgpuError:
+        return None
+    return explain(end, text, image=image, memory=None, gpus=gpus) if end is not None else None
+
+
 async def tell(kernel: Kernel, kernel_id: str, account: TfgpuError) -> None:
     """Note in the kernel's state file why it died, and publish it."""
     await asyncio.to_thread(kernel.run.change_state, state="ended", ended=time.time(), death=account.message)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.conftest import install, made
 from tfgpu_kernel import kept
 from tfgpu_kernel.runfolder import RunFolder
 
@@ -102,6 +103,43 @@ def test_kept_output_is_bounded(server: Server) -> None:
         text = page.until(request)
         assert "The oldest of it is lost" in text.partition("\n")[0]
         assert text.endswith("299" * 40000 + "\n")
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_an_old_kernel_keeps_too(server: Server, kernels: Path) -> None:
+    """Python 3.6 with the ipykernel of its time: no line is lost or doubled, as with today's."""
+    install(kernels.parents[1], "old", "--image", made("frozen:py36"), "--gpus", "none", "--pool-size", "0")
+    server.patience = 600
+    kernel = server.session("old.ipynb", "old")["kernel"]["id"]
+    with server.page(kernel) as page:
+        assert page.run("import sys; print(sys.version_info[:2])") == "(3, 6)\n"
+        request, before = begin(page, 100)
+        server.kill()
+        before += page.rest(request)
+    time.sleep(3)
+    server.start()
+    with server.page(kernel, page.session) as page:
+        assert gaps(before + page.until(request), 100) == []
+        assert page.run("print(n)") == "99\n"
+
+
+@pytest.mark.nightly
+def test_a_page_that_comes_late_has_the_lines_in_order(server: Server) -> None:
+    """What is printed between the next server's coming and the page's only the server hears, and in its place."""
+    kernel = server.session("late.ipynb")["kernel"]["id"]
+    with server.page(kernel) as page:
+        request, before = begin(page, 2000, cell="c1")
+        server.kill()
+        before += page.rest(request)
+    server.start()
+    time.sleep(6)  # beyond what the kernel keeps when the server comes
+    with server.page(kernel):
+        time.sleep(1)  # while it keeps again, as the page has come
+        [taken] = server.call("DELETE", f"tfgpu/kept/{kernel}").json()["requests"]
+        text = "".join(message["content"].get("text", "") for message in taken["messages"])
+        assert len(text.split()) > 300
+        assert gaps(text, len(text.split())) == []
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .. import sweep
+from .. import autopsy, sweep
 from ..engine.base import ContainerRecord, Engine
 from ..errors import KernelNotFound
 from ..labels import KIND, KIND_KERNEL, UID, KernelLabels
@@ -50,11 +50,18 @@ class Known:
 async def known(engine: Engine) -> Sequence[Known]:
     """Return this user's kernels, oldest first."""
     found = await engine.list({KIND: KIND_KERNEL, UID: str(os.geteuid())})
-    return [
-        Known(record, labels, RunFolder(Path(labels.run)).state())
-        for record in sorted(found, key=lambda record: record.created)
-        if (labels := KernelLabels.from_docker(record.labels)) is not None
-    ]
+    kernels = []
+    for record in sorted(found, key=lambda record: record.created):
+        labels = KernelLabels.from_docker(record.labels)
+        if labels is None:
+            continue
+        state = RunFolder(Path(labels.run)).state()
+        if state is not None and not state.death and record.state in {"exited", "dead"}:
+            # It ended while no server was there to say why.
+            account = await autopsy.of_container(record.id, labels.image, bool(labels.gpus), engine)
+            state = replace(state, death=account.message if account else "")
+        kernels.append(Known(record, labels, state))
+    return kernels
 
 
 async def one(engine: Engine, name: str) -> Known:

@@ -36,7 +36,7 @@ async def run(arguments: argparse.Namespace) -> int:
             entry["notebook"] or "-",
             entry["image"],
             str(len(entry["gpus"])),
-            entry["state"],
+            f"{entry['state']}: {entry['death']}" if entry["death"] else entry["state"],
             f"{(time.time() - entry['created']) / 60:.0f} min",
             serving(entry),
         )
