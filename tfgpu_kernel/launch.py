@@ -171,6 +171,17 @@ async def prepare(request: Request, config: KernelConfig, engine: Engine, report
 
     :raises TfgpuError: whatever is missing.
     """
+    try:
+        prepared = await _prepare(request, config, engine, report)
+    except TfgpuError:
+        engine.forget_info()  # what is missing may be there at the next try, a runtime for instance
+        raise
+    if prepared.gpu.cpu_because:
+        engine.forget_info()
+    return prepared
+
+
+async def _prepare(request: Request, config: KernelConfig, engine: Engine, report: Report) -> Prepared:
     began = time.monotonic()
     report(Step("engine", "Asking the Docker engine"))
     info = await engine.info()

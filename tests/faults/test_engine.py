@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import os
+import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +18,9 @@ from tests.live.conftest import install
 from tests.live.driving import Driven, kernel
 from tfgpu_kernel import obituaries
 from tfgpu_kernel.engine import find
+from tfgpu_kernel.engine.base import Engine, EngineInfo
+from tfgpu_kernel.engine.docker import DockerEngine
+from tfgpu_kernel.errors import TfgpuError
 from tfgpu_kernel.server.pulse import answers
 
 from .daemons import Faulty, faulty
@@ -107,3 +114,34 @@ async def test_a_hung_daemon(kernels: Path, workspace: Path, slim: str, monkeypa
             print(f"{done} round trips, 0 failed; loop lag p99 {lag * 1000:.1f} ms")
             assert done > 4
             assert lag < 0.05
+
+
+async def test_what_an_engine_is_is_known_until_it_changes() -> None:
+    """While the engine's events go on it isn't asked again what it is; a reload and a restart are noticed."""
+    with faulty("--live-restore") as faults:
+        engine = DockerEngine(faults.daemon.host)
+        engine.watch("0" * 64)  # whoever watches a container follows the events
+        try:
+            while (await engine.info()) is not await engine.info():
+                await asyncio.sleep(0.05)
+            runtimes = {"runtimes": {"another": {"path": "/bin/true"}}}
+            (faults.daemon.folder / "daemon.json").write_text(json.dumps(runtimes))
+            os.kill(faults.pid, signal.SIGHUP)
+            await until(engine, lambda info: "another" in info.runtimes)
+            (faults.daemon.folder / "daemon.json").write_text("{}")
+            faults.kill()
+            faults.start()
+            await until(engine, lambda info: "another" not in info.runtimes)
+        finally:
+            await engine.close()
+
+
+async def until(engine: Engine, true: Callable[[EngineInfo], bool]) -> None:
+    """Wait until the engine says something of itself."""
+    end = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(TfgpuError):
+            if true(await engine.info()):
+                return
+        assert time.monotonic() < end, "it never said so"
+        await asyncio.sleep(0.05)

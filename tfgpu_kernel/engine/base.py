@@ -129,7 +129,11 @@ class Engine(Protocol):
         ...
 
     async def info(self) -> EngineInfo:
-        """Ask the engine what it is."""
+        """Return what the engine is. What it said before will do while nothing says that it changed."""
+        ...
+
+    def forget_info(self) -> None:
+        """Ask the engine anew what it is, the next time: what came of the last answer was of no use."""
         ...
 
     async def create(self, config: Mapping[str, Any], name: str | None = None) -> str:

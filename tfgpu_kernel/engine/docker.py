@@ -55,6 +55,7 @@ class DockerEngine:
         self._discarded: set[Future[None]] = set()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="tfgpu-engine")
         self._watcher = Watcher(self._new_client, self._exit_status)
+        self._info: tuple[int, EngineInfo] | None = None
 
     @property
     def address(self) -> str:
@@ -74,8 +75,20 @@ class DockerEngine:
         except OSError:
             return False
 
+    def forget_info(self) -> None:
+        """Ask the engine anew what it is, the next time that somebody wants to know."""
+        self._info = None
+
     async def info(self) -> EngineInfo:
-        """Ask the engine what it is."""
+        """Ask the engine what it is; while its events tell of no reload and no restart, it is what it said last."""
+        generation = self._watcher.unchanged_since
+        if self._info is not None and generation and self._info[0] == generation:
+            return self._info[1]
+        info = await self._asked_info()
+        self._info = (generation, info)
+        return info
+
+    async def _asked_info(self) -> EngineInfo:
         raw, version = await asyncio.gather(
             self._call(lambda api: api.info(), INFO_SECONDS), self._call(lambda api: api.version(), INFO_SECONDS)
         )
@@ -240,7 +253,7 @@ class DockerEngine:
             except DockerImageNotFound:
                 return None
 
-        return await self._call(look)
+        return await self._call(look, INFO_SECONDS)
 
     async def images(self, labels: Mapping[str, str]) -> Sequence[ImageRecord]:
         """List the images that bear all these labels; an empty value matches any."""

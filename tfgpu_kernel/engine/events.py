@@ -41,6 +41,8 @@ class Watcher:
         self._watched: dict[str, Future[Exit]] = {}
         self._thread: threading.Thread | None = None
         self._stream: CancellableStream[Any] | None = None
+        self._generation = 0
+        self._following = False
         self._idle = threading.Event()
 
     def watch(self, container: str) -> Future[Exit]:
@@ -63,6 +65,11 @@ class Watcher:
                 self._end()
         if future is not None:
             future.cancel()
+
+    @property
+    def unchanged_since(self) -> int:
+        """A number that stays the same while the engine is seen to be what it was; 0 while nobody looks."""
+        return self._generation if self._following else 0
 
     def close(self) -> None:
         """Forget all containers and end the thread."""
@@ -88,6 +95,7 @@ class Watcher:
             with contextlib.suppress(DockerException, requests.RequestException, OSError, ValueError):
                 with self._new_client() as client:
                     self._follow(client, me, broken)
+            self._following = False
             broken = True
             if self._thread is me:
                 self._idle.wait(RETRY_SECONDS)
@@ -98,17 +106,22 @@ class Watcher:
         :param broken: a former subscription broke, so what ended meanwhile did so while the engine was away.
         """
         stream = client.events(
-            decode=True, filters={"type": "container", "event": ["die", "destroy"]}
+            decode=True, filters={"type": ["container", "daemon"], "event": ["die", "destroy", "reload"]}
         )
         with self._lock:
             if self._thread is not me:
                 stream.close()
                 return
             self._stream = stream
+            self._generation += 1
+            self._following = True
             watched = list(self._watched)
         for container in watched:
             self._ask(client, container, unseen=broken)
         for event in stream:
+            if event.get("Type") == "daemon":
+                self._generation += 1
+                continue
             container = event.get("id") or event.get("Actor", {}).get("ID", "")
             if container in self._watched:
                 self._ask(client, container)
