@@ -32,8 +32,6 @@ class DoctorView extends ReactWidget {
   constructor(private readonly _trans: TranslationBundle) {
     super();
     this.addClass('tfgpu-Doctor');
-    this.node.setAttribute('role', 'region');
-    this.node.setAttribute('aria-label', _trans.__('Doctor'));
   }
 
   /** Examine the machine; with `containers` a container is started as well. */

@@ -67,8 +67,7 @@ export const engine: JupyterFrontEndPlugin<void> = {
     const item = ReactWidget.create(
       <button
         type="button"
-        className="tfgpu-Status-button"
-        data-lost={true}
+        className="tfgpu-Engine-button"
         title={trans.__('Kernels go on. Click to find out what is wrong.')}
         onClick={openDoctor}
       >

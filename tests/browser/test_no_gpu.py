@@ -22,7 +22,7 @@ def test_no_gpu_says_why(lab: Lab) -> None:
 def test_a_click_leads_to_the_ladder(lab: Lab) -> None:
     """The status bar's click examines the machine: each rung with its state, the lowest broken one with its remedy."""
     lab.page.locator(".tfgpu-Status-button").click()
-    doctor = lab.page.get_by_role("region", name="Doctor")
+    doctor = lab.page.get_by_role("tabpanel", name="Doctor")
     ladder = doctor.get_by_role("region", name="The way to the GPU").get_by_role("listitem")
     expect(ladder).to_have_count(8)
     driver = ladder.filter(has_text="kernel driver").first
@@ -51,4 +51,4 @@ def test_the_doctor_is_in_menu_and_palette(lab: Lab) -> None:
     lab.command("apputils:activate-command-palette")
     lab.page.locator(".lm-CommandPalette-input").fill("missing for GPUs")
     lab.page.keyboard.press("Enter")
-    expect(lab.page.get_by_role("region", name="Doctor")).to_be_visible()
+    expect(lab.page.get_by_role("tabpanel", name="Doctor")).to_be_visible()

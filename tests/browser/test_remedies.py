@@ -103,7 +103,7 @@ def test_a_failure_leads_to_the_doctor(lab: Lab) -> None:
     lab.open()
     lab.launch("Needy (Docker)")
     lab.banner.get_by_role("button", name="Open Doctor").click()
-    expect(lab.page.get_by_role("region", name="Doctor").get_by_role("status")).to_have_text(
+    expect(lab.page.get_by_role("tabpanel", name="Doctor").get_by_role("status")).to_have_text(
         "To mend first: kernel driver."
     )
     lab.page.locator(".lm-TabBar-tab", has_text="Untitled.ipynb").first.click()

@@ -50,7 +50,7 @@ def serving(
         process = subprocess.Popen(command, stdout=file, stderr=file, cwd=root, env=os.environ)
     server = Server(f"http://127.0.0.1:{port}", process, log)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90  # a busy machine
         while True:
             with contextlib.suppress(OSError):
                 call(server, "GET", "/api/status")
