@@ -34,6 +34,8 @@ export interface ILaunches {
   readonly changed: ISignal<ILaunches, void>;
   /** Emitted once for each failure and death since the page was opened. */
   readonly troubled: ISignal<ILaunches, ITrouble>;
+  /** All that is not dismissed, and whose kernel was not launched again. */
+  readonly troubles: readonly ITrouble[];
   /** Emitted once for each sentence to read that came with a launch, such as why it got this image. */
   readonly noted: ISignal<ILaunches, INote>;
   /** The launches under way, oldest first. */
@@ -81,6 +83,10 @@ class Launches implements ILaunches {
 
   get troubled(): ISignal<ILaunches, ITrouble> {
     return this._troubled;
+  }
+
+  get troubles(): readonly ITrouble[] {
+    return this._troubles;
   }
 
   get noted(): ISignal<ILaunches, INote> {

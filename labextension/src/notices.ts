@@ -3,7 +3,7 @@ import { Clipboard, Dialog, Notification } from '@jupyterlab/apputils';
 import { INotebookTracker } from '@jupyterlab/notebook';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
-import { ILaunches } from './launches';
+import { ILaunches, type ITrouble } from './launches';
 import { performer } from './perform';
 import { Commands, IGpuModel } from './tokens';
 import { failureText } from './words';
@@ -87,7 +87,7 @@ export const notices: JupyterFrontEndPlugin<void> = {
         Notification.info(text, { autoClose: READ_WITHIN });
       }
     });
-    launches.troubled.connect((_, trouble) => {
+    const tell = (trouble: ITrouble): void => {
       const panel = notebooks?.find(one => one.context.path === trouble.path);
       if (panel?.isVisible) {
         return;
@@ -123,6 +123,9 @@ export const notices: JupyterFrontEndPlugin<void> = {
           }
         ]
       });
-    });
+    };
+    // the first answer may have come before this plugin had all that it needs
+    launches.troubles.forEach(tell);
+    launches.troubled.connect((_, trouble) => tell(trouble));
   }
 };

@@ -157,11 +157,9 @@ def _forget(folder: Path) -> None:
     for line in Path("/proc/self/mounts").read_text().splitlines()[::-1]:
         if line.split()[1].startswith(f"{folder}/"):
             subprocess.run(["umount", "--lazy", line.split()[1]], check=False)
-    for group in Path("/sys/fs/cgroup").glob(f"**/{folder.name}"):
-        for inner in sorted(group.rglob("*"), reverse=True):
-            if inner.is_dir():
-                with contextlib.suppress(OSError):
-                    inner.rmdir()
-        with contextlib.suppress(OSError):
-            group.rmdir()
+    # os.walk passes over what goes meanwhile: other engines' containers end, too.
+    for place, _, _ in os.walk("/sys/fs/cgroup", topdown=False):
+        if folder.name in Path(place).parts:
+            with contextlib.suppress(OSError):
+                os.rmdir(place)
     shutil.rmtree(folder, ignore_errors=True)
