@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
 from tfgpu_kernel import labels
-from tfgpu_kernel.engine.base import ImageRecord
+from tfgpu_kernel.cli import prune
+from tfgpu_kernel.engine.base import ContainerRecord, ImageRecord
 from tfgpu_kernel.image import reserved, store
 from tfgpu_kernel.image.store import Listed
 
@@ -59,3 +61,38 @@ def test_locks_are_looked_up_when_it_matters(tmp_path: Path, monkeypatch: pytest
     assert reserved.needed_by(image("other", "c")) == ()
     notebook.write_text(json.dumps({"metadata": {}}))
     assert reserved.needed_by(record) == ()
+
+
+class Machine:
+    """An engine that has three images of ours and a container of one."""
+
+    def __init__(self) -> None:
+        self.has = [image(name, name, kind="completed") for name in ("free", "used", "locked")]
+        self.removed: list[str] = []
+
+    async def list(self, wanted: dict[str, str]) -> list[ContainerRecord]:
+        """Return the container."""
+        return [ContainerRecord("c", "c", "used", "exited", {}, 0.0)]
+
+    async def images(self, wanted: dict[str, str]) -> list[ImageRecord]:
+        """Return all images."""
+        return self.has
+
+    async def remove_image(self, name: str, *, force: bool = False) -> None:
+        """Note what goes."""
+        self.removed.append(name)
+
+
+def test_even_before_uninstalling_a_lock_keeps_its_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``prune --all`` takes no image that a container uses or a lock needs, and says why."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    engine, notebook = Machine(), tmp_path / "nb.ipynb"
+    reserved.note(engine.has[2], str(notebook))
+    notebook.write_text(json.dumps({"metadata": {"tfgpu": {"image": {}}}}))
+    assert asyncio.run(prune.remove_images(engine))  # type: ignore[arg-type]
+    assert engine.removed == ["free"]
+    told = capsys.readouterr().out
+    assert "Kept used: a container uses it." in told
+    assert f"Kept locked: the lock of {notebook} needs it." in told

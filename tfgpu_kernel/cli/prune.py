@@ -13,7 +13,9 @@ from platformdirs import user_cache_path
 
 from .. import additions
 from ..engine import find
-from ..labels import IMAGE_KIND, KIND, KIND_KERNEL
+from ..engine.base import Engine
+from ..image import reserved, store
+from ..labels import IMAGE_KIND
 from ..runfolder import cache_folder, roots
 from ..sweep import Orphan, orphans, sweep
 
@@ -46,15 +48,10 @@ async def run(arguments: argparse.Namespace) -> int:
         elif not removed:
             print("Every kernel has a living server; none was removed.")
         if arguments.all:
-            # Every user's kernels: images are the machine's.
-            used = {container.image for container in await engine.list({KIND: KIND_KERNEL})}
-            for image in await engine.images({IMAGE_KIND: ""}):
-                if image.id in used or used & set(image.tags):
-                    print(f"Kept {image.tags or image.id}: a kernel runs in it")
-                    continue
-                await engine.remove_image(image.id, force=True)
-                print(f"Removed the image {', '.join(image.tags) or image.id}")
-            for folder in (cache_folder(), additions.root(os.geteuid()), user_cache_path("tfgpu-images")):
+            locked = await remove_images(engine)
+            # What notebooks have run in which image is known there, so it stays as long as one needs an image.
+            known = [] if locked else [user_cache_path("tfgpu-images")]
+            for folder in (cache_folder(), additions.root(os.geteuid()), *known):
                 shutil.rmtree(folder, ignore_errors=True)
                 print(f"Removed {folder}")
             for root in roots():
@@ -63,6 +60,23 @@ async def run(arguments: argparse.Namespace) -> int:
     finally:
         await engine.close()
     return 0
+
+
+async def remove_images(engine: Engine) -> bool:
+    """Remove our images but those that a container uses or a lock needs; return whether one is kept for a lock."""
+    locked = False
+    # Every user's containers: images are the machine's.
+    containers = await engine.list({})
+    for image in await engine.images({IMAGE_KIND: ""}):
+        name = ", ".join(image.tags) or image.id
+        one = store.Listed(name, "", image, store.used(image, containers), reserved.needed_by(image))
+        if one.why_kept:
+            locked = locked or not one.used_by
+            print(f"Kept {name}: {one.why_kept}.")
+            continue
+        await engine.remove_image(image.id, force=True)
+        print(f"Removed the image {name}")
+    return locked
 
 
 def _agreed(running: Sequence[Orphan]) -> bool:

@@ -35,7 +35,7 @@ async def images(engine: Engine) -> list[Listed]:
     """List the engine's images that have a name, ours and others'."""
     containers = await engine.list({})
     found = [
-        Listed(tag, _kind(record), record, _used(record, containers), reserved.needed_by(record))
+        Listed(tag, _kind(record), record, used(record, containers), reserved.needed_by(record))
         for record in await engine.images({})
         for tag in record.tags
         if tag != "<none>:<none>"
@@ -68,6 +68,7 @@ def _kind(record: ImageRecord) -> str:
     return record.labels.get(labels.IMAGE_KIND) or ("pulled" if record.digests else "local")
 
 
-def _used(record: ImageRecord, containers: Sequence[ContainerRecord]) -> int:
+def used(record: ImageRecord, containers: Sequence[ContainerRecord]) -> int:
+    """Return how many of the containers are made of an image."""
     names = {record.id, record.id.removeprefix("sha256:")[:12], *record.tags}
     return sum(container.image in names for container in containers)
