@@ -75,6 +75,7 @@ test: engine mnist ## Set everything up and run all tests
 
 .PHONY: nightly
 nightly: test ## Run all tests, those that take long included
+	@scripts/apt.sh rootlesskit uidmap
 	@python -m tests.images.recipes frozen:py36
 	$(call step,nightly,tests that take long)
 	@pytest tests -m nightly
