@@ -8,7 +8,7 @@ export PATH="$PWD/.venv/bin:$PATH"
 
 inputs=(pyproject.toml README.md kernelspecs jupyter-config
     labextension/package.json labextension/yarn.lock labextension/tsconfig.json
-    labextension/install.json labextension/.yarnrc.yml
+    labextension/install.json labextension/scope.txt labextension/.yarnrc.yml
     labextension/src labextension/style labextension/schema)
 stamp=.venv/package-inputs
 # find fails where one of them is not there, which is no reason to stop.

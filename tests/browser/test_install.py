@@ -134,8 +134,7 @@ def lab(visitor: Visitor, *options: str) -> Iterator[str]:
 
 def ours(visitor: Visitor) -> list[str]:
     """Return what the user has of ours: files, containers, images."""
-    # Of folders pip leaves the scope's, empty: share/jupyter/labextensions/@tfgpu.
-    files = [str(path) for path in visitor.venv.rglob("*") if not path.is_dir()]
+    files = [str(path) for path in visitor.venv.rglob("*")]
     files = [path for path in files if "tfgpu" in path.removeprefix(str(visitor.home))]
     for folder in (".local/share/jupyter/runtime/tfgpu", ".cache/tfgpu"):
         if (visitor.home / folder).exists():
