@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -107,6 +108,7 @@ class TfgpuApp(ExtensionApp):
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Go on where the loop runs."""
+        end_in_good_order()
         self._pulse.start()
         self._idle.start()
         self._sampler.wake()  # kernels that were taken up are sampled, whether somebody looks or not
@@ -165,6 +167,16 @@ class TfgpuApp(ExtensionApp):
         adopt.let_go(self.serverapp.kernel_manager, self.log)
         if self._lock is not None:
             os.close(self._lock)
+
+
+def end_in_good_order() -> None:
+    """Have an interrupt end a server without a terminal as TERM does.
+
+    Jupyter asks at a terminal; without one an interrupt breaks its loop off and leaves the kernels to themselves.
+    """
+    ends = signal.getsignal(signal.SIGTERM)
+    if callable(ends) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, ends)
 
 
 async def main_pid(container: str) -> int:
