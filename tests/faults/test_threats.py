@@ -7,7 +7,9 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +119,14 @@ def test_the_key_is_nowhere_but_in_its_files(server: Server) -> None:
             path: server.get(path, check=False).text
             for path in (
                 "api/sessions", "api/kernels", f"api/kernels/{kernel_id}", "api/status", "tfgpu/launches",
-                "tfgpu/deaths", "tfgpu/engine", "tfgpu/gpus", "api/kernelspecs",
+                "tfgpu/deaths", "tfgpu/notices", "tfgpu/engine", "tfgpu/gpus", "api/kernelspecs",
+                "api/contents", "api/terminals", "tfgpu/adopt/none",
             )
         },
+        "processes": subprocess.run(["docker", "top", name, "-ef"], check=True, capture_output=True, text=True).stdout,
+        "logs": subprocess.run(
+            ["jupyter-tfgpu", "logs", "--json", kernel_id], check=True, capture_output=True, text=True
+        ).stdout,
         "ps": subprocess.run(
             ["jupyter-tfgpu", "ps", "--json"], check=True, capture_output=True, text=True
         ).stdout,
@@ -180,20 +187,67 @@ for attempt in (
         assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("network", ["bridge", "none"])
-async def test_a_neighbour_reaches_nothing(kernels: Path, workspace: Path, slim: str, network: str) -> None:
-    """No port of a kernel listens on any network that a neighbouring container is in."""
-    install(kernels.parents[1], "net", "--image", slim, "--gpus", "none", "--network", network)
+_CONNECT = """
+import socket, sys
+for port in map(int, sys.argv[2:]):
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        error = probe.connect_ex((sys.argv[1], port))
+    print(port, error, flush=True)
+    if port == 5000 and error:
+        break
+"""
+_LISTENING = """
+rows = [l.split() for p in ('tcp', 'tcp6') for l in open('/proc/net/' + p).read().splitlines()[1:]]
+print(sorted({int(r[1].rpartition(':')[2], 16) for r in rows if r[3] == '0A'}))
+"""
+
+
+@pytest.fixture
+def network() -> Iterator[str]:
+    """Make a network of Docker's with a name."""
+    name = f"tfgpu-test-{os.getpid()}"
+    subprocess.run(["docker", "network", "create", name], check=True, capture_output=True)
+    yield name
+    subprocess.run(["docker", "network", "rm", name], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("mode", ["bridge", "named", "none"])
+async def test_a_neighbour_reaches_nothing(
+    kernels: Path, workspace: Path, slim: str, network: str, mode: str
+) -> None:
+    """A container on the kernel's network reaches none of its ports, though it reaches one that a cell opens; and
+    without a network there is no address to connect to."""
+    chosen = network if mode == "named" else mode
+    install(kernels.parents[1], "net", "--image", slim, "--gpus", "none", "--network", chosen)
     async with kernel(workspace, "net") as driven:
-        listening = await driven.run(
-            "rows = [l.split() for p in ('tcp', 'tcp6') for l in open('/proc/net/' + p).read().splitlines()[1:]]\n"
-            "print([r[1] for r in rows if r[3] == '0A'])"
-        )
-        # ipykernel's own pipe for forked children listens on the loopback of the container, which is its own.
-        open_to_others = [row for row in ast.literal_eval(listening) if not row.startswith("0100007F:")]
-        assert open_to_others == []
-        address = inside(driven)["NetworkSettings"]["IPAddress"]
-        assert bool(address) == (network == "bridge")
+        ports = ast.literal_eval(await driven.run(_LISTENING))
+        found = inside(driven)["NetworkSettings"]["Networks"]
+        address = found.get(chosen, {}).get("IPAddress", "")
+        if mode == "none":
+            assert not address
+            assert await driven.run("import os; print(os.listdir('/sys/class/net'))") == "['lo']\n"
+            return
+        await driven.run("import socket; s = socket.create_server(('0.0.0.0', 5000))")
+        tried = ["5000", *(str(port) for port in {*ports, *range(1, 1025), *range(50000, 51024)} - {5000})]
+        done = subprocess.run(
+            ["docker", "run", "--rm", f"--network={chosen}", slim, "python3", "-c", _CONNECT, address, *tried],
+            check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+    answers = dict(line.split() for line in done.splitlines())
+    if answers["5000"] != "0":
+        pytest.skip(f"on this engine containers on the network {mode} reach no port of each other at all")
+    assert len(answers) == len(tried)
+    assert [port for port, error in answers.items() if error == "0"] == ["5000"]
+
+
+def test_the_hosts_network_is_never_lent(kernels: Path, slim: str) -> None:
+    """There every port that a cell opens would be the machine's: the setting is refused."""
+    command = [sys.executable, "-m", "tfgpu_kernel.cli", "install", "--name", "host", "--prefix", str(kernels)]
+    done = subprocess.run(
+        [*command, "--image", slim, "--network", "host"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and "the host's own is never lent" in done.stderr
 
 
 async def test_a_fork_bomb_meets_its_limit(kernels: Path, workspace: Path, slim: str) -> None:
