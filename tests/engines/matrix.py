@@ -1,4 +1,4 @@
-"""The lifecycle tests on one engine after another: ``python -m tests.engines.matrix [NAME …]``.
+"""The lifecycle tests on one engine after another: ``python -m tests.engines.matrix [NAME …] [-- PYTEST'S OPTION …]``.
 
 Docker of three releases of Debian, and a rootless podman through its Docker-compatible socket, as an ordinary user.
 Each engine is one of the tests' own; its containers have no network beyond themselves. What comes out is a table, in
@@ -130,27 +130,27 @@ def _load(env: dict[str, str]) -> None:
         raise RuntimeError("the image could not be saved")
 
 
-def run(name: str) -> Run:
+def run(name: str, options: Sequence[str] = ()) -> Run:
     """Run the tests on one engine."""
     began = time.monotonic()
     result = Run(name)
     try:
         with podman() if name == PODMAN else docker(DOCKERS[name]) as ready:
             result.engine = ready.version
-            result.outcomes = _tests(ready)
+            result.outcomes = _tests(ready, options)
     except Unavailable as why:
         result.refusal = str(why)
     result.seconds = time.monotonic() - began
     return result
 
 
-def _tests(ready: Ready) -> dict[str, str]:
+def _tests(ready: Ready, options: Sequence[str]) -> dict[str, str]:
     folder = Path(tempfile.mkdtemp(prefix="tfgpu-matrix-"))
     folder.chmod(0o777)
     try:
         command = [
             *ready.prefix, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={folder}/t",
-            f"--junitxml={folder}/report.xml", "--timeout=600", *TESTS,
+            f"--junitxml={folder}/report.xml", "--timeout=600", *TESTS, *options,
         ]  # fmt: skip
         subprocess.run(command, env=ready.env | {"TFGPU_TEST_NETWORK": "none"}, cwd=ROOT, check=False)
         return outcomes((folder / "report.xml").read_text())
@@ -182,7 +182,9 @@ def table(runs: Sequence[Run]) -> str:
 
 def main() -> int:
     """Run on the named engines, or all; return 0 where nothing failed."""
-    runs = [run(name) for name in sys.argv[1:] or (*DOCKERS, PODMAN)]
+    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    names, options = sys.argv[1:split], sys.argv[split + 1 :]
+    runs = [run(name, options) for name in names or (*DOCKERS, PODMAN)]
     print(table(runs))
     return int(any("FAILED" in one.outcomes.values() for one in runs))
 
