@@ -31,6 +31,7 @@ import psutil
 from tests.faults.serving import Page, Server
 from tests.images import recipes
 from tests.live.conftest import install
+from tfgpu_kernel.engine.docker import THREADS
 
 from .soak_picture import picture
 
@@ -40,17 +41,21 @@ LIFE_SECONDS: Final = (30, 150)
 """How long a kernel is used; a slot takes a new one afterwards."""
 PATIENCE_SECONDS: Final = 240.0
 """Twenty kernels on two processors that others use, too: slow is no error."""
-BOUNDS: Final = {
-    "memory_mib": (0.05, 8.0),
-    "descriptors": (0.02, 4),
-    "sockets": (0.02, 4),
-    "threads": (0.02, 2),
-    "containers": (0.0, 1),
-    "run_folders": (0.0, 1),
-    "socket_files": (0.0, 5),
-    "images": (0.0, 0),
+BOUNDS: Final = {"memory_mib": (0.05, 8.0), "descriptors": (0.02, 4.0), "sockets": (0.02, 4.0)}
+"""Growth under load that counts as none: a share of the median, and so many, whichever is more."""
+LEFT_BOUNDS: Final = {
+    "descriptors": 2 * THREADS,  # each of the engine's threads keeps a connection, and has come up by the end
+    "sockets": 2 * THREADS,
+    "threads": 2 * THREADS,
+    "containers": 0,
+    "run_folders": 0,
+    "socket_files": 0,
+    "images": 0,
 }
-"""Growth that counts as none: a share of the median, and so many, whichever is more."""
+"""How many more there may be with no kernel after the load than with no kernel before it."""
+READY: Final = 2
+"""Kernels that the server keeps ready: one of each kernelspec."""
+SETTLE_SECONDS: Final = 90.0
 _QUIET: Final = ("--env=TF_CPP_MIN_LOG_LEVEL=3", "--env=TF_ENABLE_ONEDNN_OPTS=0")
 """TensorFlow writes nothing beside what the cell prints."""
 _TENSORFLOW_CELL: Final = "import tensorflow as tf; print(int(tf.reduce_sum(tf.ones((64, 64)) @ tf.ones((64, 64)))))"
@@ -182,18 +187,20 @@ def _is_socket(path: str) -> bool:
         return False
 
 
-def judged(samples: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
+def judged(
+    samples: Sequence[dict[str, float]], before: dict[str, float], after: dict[str, float]
+) -> dict[str, dict[str, Any]]:
     """Say of each quantity whether it is flat.
 
-    The first quarter is for warming up. Of the rest the slope is taken by Theil and Sen (the median of the slopes
-    between all pairs of samples, which single peaks don't move); the slope times the time that the rest spans is the
-    growth. It counts as none up to :data:`BOUNDS`. Kernels come and go, so containers, descriptors and the like are
-    taken for the number of kernels that the sample met: what is left of them per kernel that lives doesn't matter,
-    what adds up with kernels that are gone does.
+    Under load: the first quarter is for warming up. Of the rest the slope is taken by Theil and Sen (the median of the
+    slopes between all pairs of samples, which single peaks don't move); the slope times the time that the rest spans
+    is the growth, and counts as none up to :data:`BOUNDS`. How many containers, folders and socket files there are
+    under load says how busy the machine is, since some are always being made or removed; what kernels leave behind is
+    seen without any: the same ready kernels and no more, after the load as before it (:data:`LEFT_BOUNDS`).
     """
     rest = samples[len(samples) // 4 :]
     span = rest[-1]["minute"] - rest[0]["minute"]
-    verdict = {}
+    verdict: dict[str, dict[str, Any]] = {}
     for name, (share, number) in BOUNDS.items():
         values = [one[name] for one in rest]
         slopes = [
@@ -203,12 +210,12 @@ def judged(samples: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
         ]
         middle = statistics.median(values)
         growth, bound = statistics.median(slopes) * span, max(share * middle, number)
-        verdict[name] = {
-            "median": round(middle, 1),
-            "growth": round(growth, 2),
-            "bound": round(bound, 2),
-            "flat": growth <= bound,
-        }
+        verdict[name] = {"growth": round(growth, 2), "bound": round(bound, 2), "flat": growth <= bound}
+    ready = {"containers": READY, "run_folders": READY, "socket_files": 6 * READY}  # whether they are ready yet or not
+    for name, most in LEFT_BOUNDS.items():
+        more = after[name] - max(before[name], ready.get(name, 0))
+        flat = more <= most and verdict.get(name, {"flat": True})["flat"]
+        verdict[name] = {**verdict.get(name, {}), "left": more, "left_bound": most, "flat": flat}
     return verdict
 
 
@@ -216,6 +223,23 @@ def logged(server: Server) -> list[str]:
     """Return the lines of the server's log that tell of errors."""
     pattern = re.compile(r"^\[E |Traceback|Task exception was never|Exception in callback")
     return [line for line in server.log.read_text().splitlines() if pattern.search(line)]
+
+
+def settled(server: Server, runtime: Path) -> dict[str, float]:
+    """Return what there is with no kernel, once nothing is being made or removed any more."""
+    end = time.monotonic() + SETTLE_SECONDS
+    last = sample(server, runtime, time.time(), 0)
+    while time.monotonic() < end:
+        time.sleep(8)
+        now = sample(server, runtime, time.time(), 0)
+        if _still(now) == _still(last) and now["containers"] == now["run_folders"]:
+            return now
+        last = now
+    return last
+
+
+def _still(one: dict[str, float]) -> list[float]:
+    return [one[name] for name in ("containers", "run_folders", "socket_files")]
 
 
 def _docker(*arguments: str) -> list[str]:
@@ -231,6 +255,9 @@ def run(minutes: float, kernels: int, every: float, folder: Path) -> dict[str, A
         install(folder / "prefix", name, "--image", recipes.ensure(image), "--gpus", "none", *_QUIET)
     server = Server(workspace, patience=PATIENCE_SECONDS)
     server.start()
+    for name in ("tfgpu", "tf"):  # from now on one of each is kept ready
+        server.call("DELETE", f"api/sessions/{server.session(f'first-{name}.ipynb', name)['id']}")
+    before = settled(server, runtime)
     began = time.time()
     load = Load(server, began + 60 * minutes)
     threads = [
@@ -247,13 +274,12 @@ def run(minutes: float, kernels: int, every: float, folder: Path) -> dict[str, A
             print(json.dumps(samples[-1]), flush=True)
         for thread in threads:
             thread.join()
-        time.sleep(5)
-        afterwards = sample(server, runtime, began, load.live)
+        after = settled(server, runtime)
         server.stop()
         errors = load.errors + logged(server)
     finally:
         server.end()
-    verdict = judged(samples)
+    verdict = judged(samples, before, after)
     return {
         "minutes": minutes,
         "slots": kernels,
@@ -261,7 +287,8 @@ def run(minutes: float, kernels: int, every: float, folder: Path) -> dict[str, A
         "errors": errors,
         "flat": all(one["flat"] for one in verdict.values()),
         "verdict": verdict,
-        "with no kernel": afterwards,
+        "before": before,
+        "after": after,
         "left": _made(runtime),
         "samples": samples,
     }
@@ -283,8 +310,9 @@ def main() -> int:
     (arguments.out / "soak.json").write_text(json.dumps(result, indent=1) + "\n")
     (arguments.out / "soak.svg").write_text(picture(result["samples"], result["verdict"]))
     for name, one in result["verdict"].items():
-        print(f"{name:14} {'flat' if one['flat'] else 'GROWS':6} {one['growth']:+8.2f} of {one['median']:8.1f}"
-              f" (bound {one['bound']:.2f})")  # fmt: skip
+        under = f"{one['growth']:+.2f} under load (bound {one['bound']:.2f})" if "growth" in one else ""
+        left = f"{one['left']:+.0f} with no kernel (bound {one['left_bound']})" if "left" in one else ""
+        print(f"{name:14} {'flat' if one['flat'] else 'GROWS':6} {under} {left}")
     print(f"{result['load']}; {len(result['errors'])} errors")
     print(f"left after the server's end: {result['left']}")
     print("flat" if result["flat"] else "not flat")

@@ -54,7 +54,9 @@ async def orphans(engine: Engine) -> Sequence[Orphan]:
         run = RunFolder(Path(labels.run))
         # The folder knows who took the kernel over; the label, which can't change, who made it.
         owner = await asyncio.to_thread(run.owner) or Owner.parse(labels.owner)
-        if owner is None or owner.alive:
+        # Our own whose folder is gone: a launch failed, and the engine didn't remove the container then.
+        given_up = owner == Owner.current() and not await asyncio.to_thread(run.path.exists)
+        if owner is None or (owner.alive and not given_up):
             continue
         result.append(Orphan(container, run, await asyncio.to_thread(run.state)))
     return result

@@ -58,7 +58,8 @@ def translated(error: Exception, address: str, subject: str = "") -> errors.Tfgp
     trouble = troubles.find(text) if isinstance(error, APIError) else None
     if trouble is not None:
         return errors.GpuUnusable(trouble.cause, trouble.remedy, text)
-    if "Cannot kill container" in text and "is not running" in text:
+    # Docker's words, and podman's.
+    if ("Cannot kill container" in text and "is not running" in text) or "can only kill running containers" in text:
         return errors.ContainerGone("The kernel's container has ended.", "restart the kernel.", text)
     if isinstance(error, NotFound) and "No such container" in text:
         return errors.ContainerGone(
