@@ -66,6 +66,7 @@ def test_receive_agree_run_verify(lab: Lab, server: Server) -> None:
 def test_packages_are_kept_and_removed(lab: Lab, server: Server) -> None:
     """What a cell has installed is kept by one click, is there at the next start, and is removed by a command."""
     server.kernelspec("online", "Online (Docker)", image=recipes.ensure("slim"), gpus="none")
+    lab.open()
     notebook = server.notebook("mine.ipynb", *CELLS, kernel="online")
 
     def kept() -> list[str]:
