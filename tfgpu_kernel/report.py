@@ -15,16 +15,24 @@ from .lock.record import Hardware
 from .verify import CellResult, Verification
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+:root { color-scheme: light dark; --page: #fff; --text: #222; --box: #f5f5f5; --quiet: #555; --good: #2e7d32;
+        --near: #8a6100; --bad: #c62828; }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #161616; --text: #ddd; --box: #262626; --quiet: #aaa; --good: #7bc67e;
+          --near: #e0b84c; --bad: #ff8a80; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: var(--text); background: var(--page); }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-.verdict { padding: .6rem 1rem; border-left: .4rem solid; background: #f5f5f5; font-weight: 600; }
-.good { border-color: #2e7d32; } .bad { border-color: #c62828; }
+.verdict { padding: .6rem 1rem; border-left: .4rem solid; background: var(--box); font-weight: 600; }
+.good { border-color: var(--good); } .bad { border-color: var(--bad); }
 table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; }
-pre { background: #f5f5f5; padding: .5rem; overflow: auto; max-height: 20rem; margin: .3rem 0; font-size: 13px; }
-.g0 { color: #2e7d32; } .g1 { color: #2e7d32; } .g2 { color: #8a6100; } .g3, .g4 { color: #c62828; }
+pre { background: var(--box); padding: .5rem; overflow: auto; max-height: 20rem; margin: .3rem 0; font-size: 13px; }
+.g0 { color: var(--good); } .g1 { color: var(--good); } .g2 { color: var(--near); } .g3, .g4 { color: var(--bad); }
 .g0::before, .g1::before { content: "✓ "; } .g2::before { content: "≈ "; } .g3::before, .g4::before { content: "✗ "; }
 figure { display: inline-block; margin: .3rem 1rem .3rem 0; max-width: 30%; } img { max-width: 100%; }
-figcaption { font-size: 13px; color: #555; } .quiet { color: #555; } .old { color: #c62828; } .new { color: #2e7d32; }
+figcaption { font-size: 13px; color: var(--quiet); } .quiet { color: var(--quiet); }
+.old { color: var(--bad); } .new { color: var(--good); }
 details { margin: .6rem 0; } summary { cursor: pointer; }
 """
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
