@@ -107,7 +107,7 @@ def lab(server: Server, browser: Browser, request: pytest.FixtureRequest) -> Ite
 
 def tab(server: Server, browser: Browser, request: pytest.FixtureRequest, width: int = 1280) -> Iterator[Lab]:
     """Open a tab on a server, and judge it at the end; for fixtures with a server of their own, too."""
-    context = browser.new_context(viewport={"width": width, "height": 800})
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme="null")
     lab = Lab(context.new_page(), server)
     try:
         lab.open()

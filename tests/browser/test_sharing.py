@@ -59,6 +59,8 @@ def test_receive_agree_run_verify(lab: Lab, server: Server) -> None:
     expect(frame.locator(".verdict")).to_have_text("Reproduced: bit-identical.", timeout=90_000)
     expect(lab.page.get_by_text("Verifying the notebook")).to_have_count(0)
     expect(frame.locator("h2").last).to_have_text("Cells")
+    lab.theme(dark=True)
+    expect(frame.locator("body")).to_have_css("background-color", "rgb(22, 22, 22)")
     lab.picture("sharing-report")
 
 
