@@ -26,6 +26,7 @@ from .boot.warm import COLD_FILE
 from .connection import CONNECTION_FILE, Connection
 from .engine.base import Engine
 from .errors import TfgpuError
+from .gpu import units
 from .gpu.request import NO_GPU
 from .gpus import Grant
 from .image.facts import identity
@@ -72,8 +73,6 @@ def wish(prepared: Prepared, engine: Engine) -> Wish:
     refusal = refusal or _packages_refusal(prepared)
     if not prepared.config.pool_size:
         refusal = "pool_size is 0"
-    if prepared.gpu.sample is not None and prepared.config.gpu_sharing == "exclusive":
-        refusal = "a kernel that waits holds no GPU for itself alone"
     body = prepared.body(_NOWHERE)
     limits = {name: int(body["HostConfig"].pop(name)) for name in _LIMITS}
     return Wish(_parts(prepared, engine, order, body), order, limits, refusal)
@@ -95,11 +94,9 @@ async def take(prepared: Prepared, wanted: Wish, engine: Engine, report: Report)
             if any(entry.limits[name] and not number for name, number in wanted.limits.items()):
                 reason = "the one that is ready has a limit that can't be taken away"
                 continue
-            held = (
-                tuple(holder.gpu for holder in lease.held_by(prepared.request.run.path)) if prepared.request.run else ()
-            )
-            if held and set(held) != set(entry.gpus):
-                reason = "the one that is ready sees another GPU than the kernel had"
+            unfit = await asyncio.to_thread(_unfit_gpus, prepared, entry)
+            if unfit:
+                reason = f"of the one that is ready, {unfit}"
                 continue
             kernel = await _claim(run, entry, prepared, wanted, engine)
             if kernel is not None:
@@ -188,6 +185,25 @@ def _give_packages(fresh: RunFolder, run: RunFolder, prepared: Prepared) -> None
         new.rename(own)
     else:
         additions.claim(image, prepared.request.notebook, fresh.path.name, who.host_uid, who.host_gid)
+
+
+def _unfit_gpus(prepared: Prepared, entry: Waiting) -> str:
+    """Why the GPUs that a waiting kernel sees can't be this start's; empty where they can.
+
+    It has no lease on them, and hinders nobody: the lease is taken with the kernel, or others have it.
+    """
+    run, config, judged = prepared.request.run, prepared.config, prepared.gpu
+    if judged.sample is None or not entry.gpus:
+        return ""
+    held = {holder.gpu for holder in lease.held_by(run.path)} if run else set()
+    if held:
+        return "" if held == set(entry.gpus) else "the GPUs are others than the kernel had"
+    try:
+        here, same = units.units(judged.sample), replace(config, gpus=entry.gpus)
+        gpus.pick(same, here, lease.holders(), len(lease.waiting()), judged.policy)
+    except TfgpuError as error:
+        return f"the GPUs can't be had: {error.message}"
+    return ""
 
 
 def _packages_refusal(prepared: Prepared) -> str:

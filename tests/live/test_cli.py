@@ -8,8 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tfgpu_kernel import quiet
+
 from .driving import kernel
 from .serving import call, serving
+from .test_pool import container_of, keeping, one_ready
 
 
 def tfgpu(*arguments: str, code: int = 0) -> str:
@@ -33,6 +38,19 @@ async def test_a_kernel_is_shown_and_entered(kernels: Path, workspace: Path) -> 
         assert json.loads(tfgpu("logs", kernel_id[:8], "--json"))["kernel_id"] == kernel_id
         assert "uid=" in tfgpu("exec", kernel_id[:8], "id")
         assert "gone wrong" in tfgpu("exec", kernel_id[:8], "sh", "-c", "echo gone wrong >&2; exit 7", code=7)
+
+
+async def test_a_kernel_that_waits_is_marked(kernels: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``ps`` says of a kernel that waits to be taken that it is ready, what it weighs, and that it holds no GPU."""
+    monkeypatch.setattr(quiet, "PATIENCE_SECONDS", 0.0)
+    async with keeping() as kept, kernel(workspace) as driven:
+        ready = await one_ready(kept)
+        shown = {row["container"]: row for row in json.loads(tfgpu("ps", "--json"))}
+        waits, runs = shown[ready.container], shown[container_of(driven)]
+        assert (waits["ready"], waits["memory_bytes"], waits["gpus"]) == (True, ready.memory_bytes, [])
+        assert ready.memory_bytes > 10 * 2**20
+        assert (runs["ready"], runs["memory_bytes"]) == (False, None)
+        assert f"ready ({ready.memory_bytes / 2**20:.0f} MB)" in tfgpu("ps")
 
 
 def test_stop_ends_a_servers_kernel_for_good(kernels: Path, workspace: Path) -> None:

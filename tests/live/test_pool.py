@@ -22,7 +22,6 @@ from .conftest import install
 from .driving import kernel
 
 RESTARTS = int(os.environ.get("TFGPU_TEST_RESTARTS", "20"))
-CLAIMS = int(os.environ.get("TFGPU_TEST_CLAIMS", "24"))
 
 
 @pytest.fixture(autouse=True)
@@ -164,22 +163,23 @@ asyncio.run(main())
 """
 
 
-async def test_many_processes_claim_at_once(kernels: Path, workspace: Path, slim: str) -> None:
-    """Processes that claim at once never get the same kernel; one that is killed in the middle leaves nothing."""
+@pytest.mark.parametrize("claims", [24, pytest.param(200, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])])
+async def test_many_processes_claim_at_once(kernels: Path, workspace: Path, slim: str, claims: int) -> None:
+    """Four processes that claim at once from a pool of eight never get the same kernel, and none is lost."""
     install(kernels.parents[1], "tfgpu", "--image", slim, "--gpus", "none", "--pool-size", "8")
     async with keeping() as kept, kernel(workspace):
         await until(lambda: len(kept.state()) == 8, 120)
         mine = {entry.container for entry in kept.state()}
         claimers = [
             await asyncio.create_subprocess_exec(
-                sys.executable, "-c", CLAIMER, str(workspace), str(CLAIMS // 4), stdout=asyncio.subprocess.PIPE
+                sys.executable, "-c", CLAIMER, str(workspace), str(claims // 4), stdout=asyncio.subprocess.PIPE
             )
             for _ in range(4)
         ]
         outputs = await asyncio.gather(*(claimer.communicate() for claimer in claimers))
         assert [claimer.returncode for claimer in claimers] == [0] * 4
         taken = [line for output, _ in outputs for line in output.decode().split()]
-        assert len(taken) == len(set(taken)) == CLAIMS
+        assert len(taken) == len(set(taken)) == claims
         assert mine & set(taken)
         # The kernel is the caller's only after "go": whoever is gone before has taken nothing.
         run, entry = waiting.offered(find.engine())[0]

@@ -44,6 +44,20 @@ FIRST_CELLS = {
     "print(random.random(), tf.random.uniform((2,)).numpy())",
     "precision": "import tensorflow as tf\\ntf.keras.mixed_precision.set_global_policy('mixed_float16')\\n"
     "print(tf.keras.mixed_precision.global_policy().name)",
+    "log level": "import os\\nos.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'\\nimport tensorflow as tf\\n"
+    "print(tf.constant(1).numpy(), tf.get_logger().level)",
+    "legacy keras": "import os\\nos.environ['TF_USE_LEGACY_KERAS'] = '1'\\nimport tensorflow as tf\\n"
+    "try:\\n    print(tf.keras.__version__)\\nexcept ImportError as error:\\n    print(error)",
+    "threads of libraries": "%env OMP_NUM_THREADS=1\\nimport os, tensorflow as tf\\n"
+    "print(os.environ['OMP_NUM_THREADS'])",
+    "xla": "import os\\nos.environ['XLA_FLAGS'] = '--xla_dump_hlo_as_text'\\nimport tensorflow as tf\\n"
+    "print(tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1)).numpy())",
+    "growth": "import tensorflow as tf\\nfor gpu in tf.config.list_physical_devices('GPU'):\\n"
+    "    tf.config.experimental.set_memory_growth(gpu, True)\\nprint(tf.config.list_logical_devices())",
+    "plots": "import matplotlib\\nmatplotlib.use('svg')\\nimport matplotlib.pyplot as plt\\n"
+    "print(matplotlib.get_backend(), plt.get_fignums())",
+    "hash seed": "import os, subprocess, sys\\nos.environ['PYTHONHASHSEED'] = '0'\\nimport tensorflow as tf\\n"
+    "print(subprocess.check_output([sys.executable, '-c', 'print(hash(str(1)))']))",
 }
 
 
@@ -84,6 +98,23 @@ async def test_usual_first_cells_say_the_same(kernels: Path, workspace: Path, te
         async with kernel(workspace, "tf", env=env) as driven:
             assert container_of(driven) == ready.container
             assert _lines(await driven.run(code)) == _lines(cold)
+
+
+@pytest.mark.nightly
+async def test_what_can_not_be_foreseen_starts_cold(kernels: Path, workspace: Path, tensorflow: str) -> None:
+    """A saved cell that sets a variable in a way that can't be read (os.putenv) has no kernel that waited."""
+    install(kernels.parents[1], "tf", "--image", tensorflow, "--gpus", "none")
+    code = "import os\nos.putenv('TF_ENABLE_ONEDNN_OPTS', '0')\nimport tensorflow as tf\nprint(tf.__version__)"
+    cells = [{"cell_type": "code", "source": code, "metadata": {}}]
+    notebook = {"cells": cells, "nbformat": 4, "nbformat_minor": 4, "metadata": {}}
+    (workspace / "n.ipynb").write_text(json.dumps(notebook))
+    async with keeping() as kept:
+        async with kernel(workspace, "tf"):
+            ready = await one_ready(kept)
+        env = {"JPY_SESSION_NAME": str(workspace / "n.ipynb")}
+        async with kernel(workspace, "tf", env=env) as driven:
+            assert container_of(driven) != ready.container
+            assert "no effect" not in await driven.run(code)
 
 
 @pytest.mark.nightly

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .. import autopsy, sweep
+from .. import autopsy, sweep, waiting
 from ..engine.base import ContainerRecord, Engine
 from ..errors import KernelNotFound
 from ..labels import KIND, KIND_KERNEL, UID, KernelLabels
 from ..owner import Owner
 from ..runfolder import KernelState, RunFolder
+from ..waiting import Waiting
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Known:
     def run(self) -> RunFolder:
         """The kernel's run folder."""
         return RunFolder(Path(self.labels.run))
+
+    @property
+    def ready(self) -> Waiting | None:
+        """What it is where it waits, finished, for a start that wants such a one; None where it doesn't."""
+        return waiting.read(self.run)
 
     @property
     def grace_seconds(self) -> float | None:

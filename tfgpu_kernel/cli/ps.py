@@ -36,12 +36,19 @@ async def run(arguments: argparse.Namespace) -> int:
             entry["notebook"] or "-",
             entry["image"],
             str(len(entry["gpus"])),
-            f"{entry['state']}: {entry['death']}" if entry["death"] else entry["state"],
+            _state(entry),
             f"{(time.time() - entry['created']) / 60:.0f} min",
             serving(entry),
         )
     Console().print(table)
     return 0
+
+
+def _state(entry: dict[str, Any]) -> str:
+    """Say what a kernel does, and of one that waits to be taken what it weighs."""
+    if entry["ready"]:
+        return f"ready ({entry['memory_bytes'] / 2**20:.0f} MB)"
+    return f"{entry['state']}: {entry['death']}" if entry["death"] else str(entry["state"])
 
 
 def serving(entry: dict[str, Any]) -> str:
@@ -58,14 +65,20 @@ def duration(seconds: float) -> str:
 
 
 def row(kernel: Known) -> dict[str, Any]:
-    """Return what is shown of a kernel; times in seconds since the epoch."""
+    """Return what is shown of a kernel; times in seconds since the epoch.
+
+    One that waits to be taken holds no GPU, whichever it sees; ``memory_bytes`` says what it weighed when it was made.
+    """
+    ready = kernel.ready
     return {
         "kernel_id": kernel.kernel_id,
         "container": kernel.container.id,
         "name": kernel.container.name,
         "notebook": kernel.state.notebook if kernel.state else "",
         "image": kernel.labels.image,
-        "gpus": list(kernel.labels.gpus),
+        "gpus": [] if ready else list(kernel.labels.gpus),
+        "ready": ready is not None,
+        "memory_bytes": ready.memory_bytes if ready else None,
         "state": kernel.container.state,
         "created": kernel.container.created,
         "owned": kernel.owned,
