@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
+import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,13 +13,14 @@ from typing import Any, Final, NamedTuple
 from . import many, messages, report, restarts, results, served, starts, training
 from .machine import machine
 from .results import Result
+from .rounds import Rounds
 from .stage import Stage, stage
 
 
 class Measurement(NamedTuple):
     """What can be measured, and how often it is by default."""
 
-    measure: Callable[[Stage, int], Coroutine[Any, Any, Result]]
+    measure: Callable[[Stage, Rounds], Coroutine[Any, Any, Result]]
     rounds: int
     what: str
 
@@ -36,9 +38,12 @@ MEASUREMENTS: Final = {
 
 def main() -> None:
     """Measure what was asked for, else all, and tell."""
+    # As at Ctrl-C, all that was started is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure, and write docs/benchmarks.")
     parser.add_argument("what", nargs="*", help=f"{', '.join(MEASUREMENTS)}, or report; all by default")
     parser.add_argument("--rounds", type=int, help="how often; each has its own default")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further round after so long")
     parser.add_argument("--image", default="", help="image with TensorFlow; by default the tests' own")
     parser.add_argument("--into", type=Path, default=results.FOLDER, help="folder of JSON, table and plots")
     options = parser.parse_args()
@@ -50,17 +55,17 @@ def main() -> None:
     if measured:
         with stage(options.image) as place:
             for name in measured:
-                result = _take(name, options.rounds or MEASUREMENTS[name].rounds, place)
+                result = _take(name, Rounds(options.rounds or MEASUREMENTS[name].rounds, options.seconds), place)
                 result.write(options.into)
                 print(report.section(result), flush=True)
     report.write(options.into)
 
 
-def _take(name: str, rounds: int, place: Stage) -> Result:
+def _take(name: str, rounds: Rounds, place: Stage) -> Result:
     print(f"measuring: {MEASUREMENTS[name].what}", flush=True)
     told = machine()
     result = asyncio.run(MEASUREMENTS[name].measure(place, rounds))
-    result.command = f"python -m bench {name} --rounds {rounds}"
+    result.command = f"python -m bench {name} --rounds {rounds.count}"
     result.taken = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     shared = {f"kernels' {name}": number for name, number in place.versions.items()}
     result.machine = told | {"versions": told["versions"] | shared}

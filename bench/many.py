@@ -17,6 +17,7 @@ from . import processes
 from .contenders import COLD, KERNELS
 from .rest import Page
 from .results import Result
+from .rounds import Rounds
 from .socket_count import Counted, counting
 from .stage import Stage
 
@@ -26,7 +27,7 @@ _SETTLE_SECONDS: Final = 5.0
 _OURS: Final = "label=io.tfgpu.kind=kernel"
 
 
-async def measure(stage: Stage, rounds: int, counts: tuple[int, ...] = COUNTS, idle_seconds: float = 30.0) -> Result:
+async def measure(stage: Stage, rounds: Rounds, counts: tuple[int, ...] = COUNTS, idle_seconds: float = 30.0) -> Result:
     """Start so many, let them idle, remove them; each number on a server of its own. ``rounds`` repeats all."""
     result = Result("many", facts={"idle seconds": idle_seconds, "starts at a time": AT_ONCE, "kernels": {}})
     engine = Path(os.environ["DOCKER_HOST"].removeprefix("unix://"))
@@ -34,7 +35,7 @@ async def measure(stage: Stage, rounds: int, counts: tuple[int, ...] = COUNTS, i
     with counting(engine, door) as counted:
         os.environ["DOCKER_HOST"] = f"unix://{door}"
         try:
-            for _ in range(rounds):
+            for _ in rounds:
                 for number in (0, *counts):
                     result.facts["kernels"][str(number)] = await _one(stage, number, counted, idle_seconds, result)
         finally:

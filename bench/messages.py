@@ -7,6 +7,7 @@ import time
 from .contenders import COLD, GATEWAY, LOCAL, OURS
 from .driving import Driven, started, timed
 from .results import Result
+from .rounds import Rounds
 from .stage import Stage
 
 TRIPS, CELLS, LINES = 100, 1000, 20_000
@@ -14,7 +15,7 @@ PRINTING = f"for i in range({LINES}): print(i)"
 DISPLAY = "from IPython.display import display\ndisplay({'text/plain': 'x' * 20_000_000}, raw=True)"
 
 
-async def measure(stage: Stage, rounds: int) -> Result:
+async def measure(stage: Stage, rounds: Rounds) -> Result:
     """Let kernels that all live at once work in turn."""
     result = Result("messages")
     async with (
@@ -25,7 +26,7 @@ async def measure(stage: Stage, rounds: int) -> Result:
         kernels = [(LOCAL, local), (GATEWAY, gateway), (OURS, ours)]
         for _, driven in kernels:
             await driven.output(PRINTING)
-        for number in range(rounds):
+        for number in rounds:
             for contender, driven in kernels[number % 3 :] + kernels[: number % 3]:
                 await _one(driven, contender, result)
     return result

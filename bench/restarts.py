@@ -10,6 +10,7 @@ from typing import Any
 from .contenders import COLD, GATEWAY, LOCAL, WARM
 from .driving import Driven, started
 from .results import Result
+from .rounds import Rounds
 from .stage import Stage, is_ready, kept_ready, one_ready
 
 EVERY_SECONDS = 20.0
@@ -17,7 +18,7 @@ _LINES = 20
 _PRINTING = f"print('begin')\nfor i in range({_LINES}): print(i)\nprint('end')"
 
 
-async def measure(stage: Stage, rounds: int) -> Result:
+async def measure(stage: Stage, rounds: Rounds) -> Result:
     """Restart one of each in turn."""
     result = Result("restarts")
     async with (
@@ -29,7 +30,7 @@ async def measure(stage: Stage, rounds: int) -> Result:
         kernels = {LOCAL: local, COLD: cold, WARM: warm}
         for driven in kernels.values():
             await driven.first_result()
-        for number in range(-1, rounds):
+        for number in rounds.warmed_up():
             told = result if number >= 0 else Result("")
             for contender, driven in kernels.items():
                 await one_ready()
@@ -71,13 +72,14 @@ def _end(driven: Driven) -> Future[Any] | None:
     return kernel.end if kernel is not None else None
 
 
-async def measure_paced(stage: Stage, rounds: int) -> Result:
+async def measure_paced(stage: Stage, rounds: Rounds) -> Result:
     """Restart every twenty seconds, work a little each time, and count how often a kernel was ready."""
     result = Result("paced")
-    ready = whole = 0
+    done = ready = whole = 0
     async with kept_ready(stage.work), started(WARM, stage.work) as (driven, _):
         await driven.first_result()
-        for _ in range(rounds):
+        for _ in rounds:
+            done += 1
             began = time.perf_counter()
             before = driven.manager.provisioner.container  # type: ignore[union-attr]
             ready += is_ready()
@@ -89,5 +91,5 @@ async def measure_paced(stage: Stage, rounds: int) -> Result:
             await driven.first_result()
             result.add("restart every 20 s, to the first TensorFlow result", WARM, time.perf_counter() - began)
             await asyncio.sleep(max(0.0, EVERY_SECONDS - (time.perf_counter() - began)))
-    result.facts = {"restarts": rounds, "a kernel was ready": ready, "first cell's output whole": whole}
+    result.facts = {"restarts": done, "a kernel was ready": ready, "first cell's output whole": whole}
     return result

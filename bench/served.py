@@ -9,18 +9,19 @@ from tests.live.serving import serving
 from .contenders import COLD, KERNELS, LOCAL, WARM
 from .rest import Page
 from .results import Result
+from .rounds import Rounds
 from .stage import Stage, one_ready
 
 ORDER = (LOCAL, COLD, WARM)
 
 
-async def measure(stage: Stage, rounds: int) -> Result:
+async def measure(stage: Stage, rounds: Rounds) -> Result:
     """Open one session of each kind in turn."""
     result = Result("served")
     with serving(stage.work) as server:
         page = Page(server)
         await page.close(await page.open(KERNELS[WARM]))
-        for number in range(-1, rounds):
+        for number in rounds.warmed_up():
             told = result if number >= 0 else Result("")
             for contender in ORDER[number % len(ORDER) :] + ORDER[: number % len(ORDER)]:
                 await one_ready()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.images import recipes
-from tfgpu_kernel import pool, runfolder
+from tfgpu_kernel import pool, runfolder, waiting
 
 from . import gateway, local
 from .contenders import COLD, WARM, Makings, install
@@ -88,7 +88,7 @@ async def kept_ready(work: Path) -> AsyncIterator[None]:
 async def one_ready() -> None:
     """Wait until a kernel waits, in whatever process, and the machine is silent again."""
     until = time.monotonic() + _READY_SECONDS
-    while not any(pool.waiting(run) for run in runfolder.existing()):
+    while not any(waiting.read(run) for run in runfolder.existing()):
         if time.monotonic() > until:
             raise RuntimeError("no kernel was made ready")
         await asyncio.sleep(0.1)
@@ -97,4 +97,4 @@ async def one_ready() -> None:
 
 def is_ready() -> bool:
     """Say whether a kernel waits at this moment."""
-    return any(pool.waiting(run) for run in runfolder.existing())
+    return any(waiting.read(run) for run in runfolder.existing())

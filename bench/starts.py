@@ -8,16 +8,17 @@ import time
 from .contenders import COLD, FLOOR, GATEWAY, LOCAL, WARM
 from .driving import started, timed
 from .results import Result
+from .rounds import Rounds
 from .stage import Stage, kept_ready, one_ready
 
 ORDER = (FLOOR, LOCAL, COLD, GATEWAY, WARM)
 
 
-async def measure(stage: Stage, rounds: int) -> Result:
+async def measure(stage: Stage, rounds: Rounds) -> Result:
     """Start one of each in turn; the place in a round moves on, so that none always follows the same."""
     result = Result("starts")
     async with kept_ready(stage.work):
-        for number in range(-1, rounds):
+        for number in rounds.warmed_up():
             # The first round only fills caches.
             told = result if number >= 0 else Result("")
             for contender in ORDER[number % len(ORDER) :] + ORDER[: number % len(ORDER)]:

@@ -11,6 +11,7 @@ from .contenders import COLD, LOCAL, OURS
 from .driving import started
 from .figures import median, upper_bound_of_median
 from .results import Result
+from .rounds import Rounds
 from .stage import Stage
 
 _PREPARE = """
@@ -29,7 +30,7 @@ _EPOCH = "began = time.perf_counter()\nmodel.fit(x, y, batch_size=128, epochs=1,
 _SECONDS = "time.perf_counter() - began"
 
 
-async def measure(stage: Stage, rounds: int) -> Result:
+async def measure(stage: Stage, rounds: Rounds) -> Result:
     """Train an epoch on each side in turn; who begins alternates."""
     _mnist(stage.work)
     result = Result("training")
@@ -37,13 +38,13 @@ async def measure(stage: Stage, rounds: int) -> Result:
         sides = [(LOCAL, host), (OURS, inside)]
         for _, driven in sides:
             await driven.value(_PREPARE, "1")
-        for number in range(rounds):
+        for number in rounds:
             for side, driven in sides if number % 2 else sides[::-1]:
                 result.add("an epoch on 30,000 MNIST digits", side, float(await driven.value(_EPOCH, _SECONDS)))
     told = result.series["an epoch on 30,000 MNIST digits"]
     ratios = [inner / outer for inner, outer in zip(told[OURS], told[LOCAL], strict=True)]
-    result.facts = {"pairs": rounds, "median ratio, container to host": round(median(ratios), 4)}
-    if rounds >= 5:
+    result.facts = {"pairs": len(ratios), "median ratio, container to host": round(median(ratios), 4)}
+    if len(ratios) >= 5:
         result.facts["the true median ratio is below, with 95 % confidence"] = round(upper_bound_of_median(ratios), 4)
     return result
 

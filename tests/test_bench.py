@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import report, results
+from bench import claims, report, results
 from bench.figures import percentile, quartiles, upper_bound_of_median
 from bench.results import Result
+from bench.rounds import Rounds
 from bench.socket_count import Counted
 from bench.targets import TARGETS, Target
 
@@ -84,3 +85,17 @@ def test_requests_are_counted_by_kind() -> None:
     ):
         counted.note(piece)
     assert counted.requests == {"GET /containers/ID/json": 2, "POST /containers/create": 1}
+
+
+def test_what_the_readme_says_of_speed_is_replaced_in_its_place() -> None:
+    """Only the text between the two marks changes, and a README without them is an error."""
+    text = f"a\n{claims._BEGIN}old\n{claims._END}b\n"
+    assert claims.put(text, "new\n") == f"a\n{claims._BEGIN}new\n{claims._END}b\n"
+    with pytest.raises(ValueError, match="no place"):
+        claims.put("a\n", "new\n")
+
+
+def test_rounds_end_when_the_time_is_over() -> None:
+    """One round is always taken; no other begins after the time."""
+    assert list(Rounds(3)) == [0, 1, 2]
+    assert list(Rounds(3, seconds=-1).warmed_up()) == [-1, 0]
