@@ -86,6 +86,12 @@ test-engines: engine ## Run the lifecycle tests on Docker 20.10, 26.1, 28.5 and 
 	@python -m tests.images.recipes slim
 	@python -m tests.engines.matrix
 
+.PHONY: screenshots
+screenshots: engine mnist ## Take the documentation's pictures of JupyterLab anew, into docs/images
+	@scripts/apt.sh docker-registry gcc libc6-dev
+	@scripts/chromium.sh
+	@TFGPU_SCREENSHOTS=1 pytest tests/browser -m picture
+
 .PHONY: test-gpu
 test-gpu: engine ## Run the smoke tests on a real GPU (TFGPU_TEST_IMAGE names the image)
 	@pytest tests/hardware -m gpu -s

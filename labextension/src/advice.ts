@@ -29,7 +29,8 @@ export const advice: JupyterFrontEndPlugin<void> = {
           continue;
         }
         const text = failureText({ ...notice.failure, details: '' }, trans);
-        Notification.warning(`${notice.path} ${text}`.trim(), {
+        const name = notice.path.split('/').pop();
+        Notification.warning(name ? `${name}: ${text}` : text, {
           autoClose: false
         });
       }

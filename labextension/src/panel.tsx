@@ -45,6 +45,10 @@ class GpuPanel extends ReactWidget {
     super.dispose();
   }
 
+  protected override onActivateRequest(): void {
+    this.node.focus();
+  }
+
   protected override onAfterShow(): void {
     this.update();
     void this._model.refresh();

@@ -105,12 +105,14 @@ def lab(server: Server, browser: Browser, request: pytest.FixtureRequest) -> Ite
     yield from tab(server, browser, request)
 
 
-def tab(server: Server, browser: Browser, request: pytest.FixtureRequest, width: int = 1280) -> Iterator[Lab]:
+def tab(
+    server: Server, browser: Browser, request: pytest.FixtureRequest, path: str = "lab?reset"
+) -> Iterator[Lab]:
     """Open a tab on a server, and judge it at the end; for fixtures with a server of their own, too."""
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme="null")
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="null")
     lab = Lab(context.new_page(), server)
     try:
-        lab.open()
+        lab.open(path)
         yield lab
         if request.node.stash.get(_FAILED, False) or lab.unexpected:
             _keep(lab, request.node)

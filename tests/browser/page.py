@@ -16,7 +16,7 @@ from .serving import Server
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 IMAGES: Final = _REPOSITORY / ("docs/images" if os.environ.get("TFGPU_SCREENSHOTS") else "build/browser/images")
-"""Where pictures for the documentation go; into docs/ only when TFGPU_SCREENSHOTS is set."""
+"""Where pictures for the documentation go; into docs/ only when TFGPU_SCREENSHOTS is set (``make screenshots``)."""
 LOAD_MS: Final = 60_000
 KERNEL_MS: Final = 60_000
 

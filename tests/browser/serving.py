@@ -143,8 +143,9 @@ def running(
     server = Server(folder, f"http://127.0.0.1:{port}/base/", token, None)  # type: ignore[arg-type]
     for name in ("home", "config/labconfig", "data/labextensions/@tfgpu", "runtime", "settings", "workspaces", "work"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    # What was built last is tested, whatever was installed before.
-    (folder / "data/labextensions/@tfgpu/labextension").symlink_to(_LAB_EXTENSION)
+    if python == sys.executable:
+        # What was built last is tested, whatever was installed before; another Python has its own installation.
+        (folder / "data/labextensions/@tfgpu/labextension").symlink_to(_LAB_EXTENSION)
     (folder / "config/labconfig/page_config.json").write_text(
         json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}})
     )

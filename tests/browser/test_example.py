@@ -49,7 +49,6 @@ def test_from_the_launcher_to_an_accuracy(lab: Lab) -> None:
     """Launcher → progress → all cells of the example → its accuracy; the panel names the notebook on its GPU."""
     lab.launch("TensorFlow GPU (Docker)")
     expect(lab.banner.get_by_role("status")).to_contain_text(re.compile("GPU|container|Starting the kernel"))
-    lab.picture("launch")
     lab.idle()
     expect(lab.banner).to_be_hidden()
     shutil.copy(EXAMPLE, lab.server.root)

@@ -133,12 +133,14 @@ def start(lab: Lab, path: str, kernel: str = "gpu0") -> int:
 
 
 def process(server: Server, kernel_id: str) -> int:
-    """Return the host process id of a kernel's Python, as ``docker top`` has it."""
-    [container] = [
-        state["container"]
-        for folder in server.run_folders()
-        if (state := json.loads((folder / "state.json").read_text()))["kernel_id"] == kernel_id
-    ]
+    """Return the host process id of a kernel's Python."""
+    states = [json.loads(file.read_text()) for file in server.runtime.glob("tfgpu/*/state.json")]
+    [container] = [state["container"] for state in states if state["kernel_id"] == kernel_id]
+    return python_of(container)
+
+
+def python_of(container: str) -> int:
+    """Return the host process id of a container's Python, as ``docker top`` has it."""
     lines = subprocess.run(
         ["docker", "top", container, "-eo", "pid,comm"], check=True, capture_output=True, text=True
     ).stdout.splitlines()
@@ -358,6 +360,7 @@ def past(route: Route) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.picture
 @pytest.mark.parametrize("count", [1, 8])
 def test_pictures_of_the_panel(gpu_lab: Lab, driver: Driver, count: int) -> None:
     """The panel with one GPU, and with eight, light and dark, for the documentation; it fits into its place."""

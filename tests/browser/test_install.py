@@ -155,6 +155,7 @@ def cell(page: Page, number: int, code: str) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.picture
 @pytest.mark.timeout(1200)
 def test_from_the_wheel_to_a_trained_network_and_back(visitor: Visitor, browser: Browser, tmp_path: Path) -> None:
     """No Node.js, no clone, no root: launcher, kernel, MNIST; afterwards prune and uninstall leave nothing."""

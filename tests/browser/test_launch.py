@@ -35,6 +35,7 @@ def slow_registry(tmp_path: Path) -> Iterator[tuple[Registry, str]]:
         subprocess.run(["docker", "rmi", "--force", reference], check=False, capture_output=True)
 
 
+@pytest.mark.picture
 def test_the_launcher_starts_a_kernel_in_a_container(lab: Lab) -> None:
     """Choosing the launcher's entry leads to a notebook whose cells run in a container."""
     lab.picture("launcher")
@@ -45,6 +46,7 @@ def test_the_launcher_starts_a_kernel_in_a_container(lab: Lab) -> None:
     expect(cell.locator(".jp-OutputArea-output")).to_contain_text("/tfgpu/home")
 
 
+@pytest.mark.picture
 def test_cancel_during_a_pull_leaves_nothing(lab: Lab, slow_registry: tuple[Registry, str]) -> None:
     """The notebook shows how far the pull is; Cancel ends it, and leaves no image, container, kernel or dialog."""
     _, reference = slow_registry
@@ -88,6 +90,7 @@ def test_a_reload_in_mid_launch_shows_its_progress(lab: Lab, tmp_path: Path) -> 
     assert len(lab.server.containers()) == 1
 
 
+@pytest.mark.picture
 def test_a_failed_start_says_what_to_do_and_can_be_tried_again(lab: Lab) -> None:
     """An image without Python 3: cause and remedy stand in the notebook, once; after the correction it starts."""
     common: dict[str, Any] = {"gpus": "none", "network": "none", "pull": "never"}
@@ -139,6 +142,7 @@ def test_a_failed_restart_is_told(lab: Lab, server: Server) -> None:
     expect(lab.banner).to_contain_text("What to do:")
 
 
+@pytest.mark.picture
 def test_a_kernel_beyond_its_memory_says_so(lab: Lab, server: Server) -> None:
     """The page says out of memory, with the notebook's name and the limit, instead of "appears to have died"."""
     image = recipes.ensure("slim")
