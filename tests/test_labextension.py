@@ -38,3 +38,16 @@ def test_the_sources_keep_the_house_rules() -> None:
         assert not re.search(r":\s*any\b|<any>|as any\b|console\.", text), file.name
         if file.name != "request.ts":
             assert "makeRequest" not in text and "URLExt" not in text, file.name
+
+
+def test_what_people_read_can_be_translated() -> None:
+    """No words stand in the markup or in a label as they are: all go through ``trans``."""
+    words = re.compile(
+        r"""<(?!/)[^<>{}]*>\s*[A-Za-z]{3,}[^<>{}=]*</"""
+        r"""|\b(?:title|label|caption|placeholder|aria-label|alt)(?:=|:\s*)['"][A-Z]"""
+        r"""|(?:Notification\.\w+|showErrorMessage)\(\s*['"`]"""
+    )
+    for file in SOURCES.glob("src/*.ts*"):
+        found = words.search(file.read_text())
+        assert not found, f"{file.name}: {found[0] if found else ''}"
+    assert words.search("<p className='a'>Words</p>") and words.search("label: 'Open'")

@@ -24,7 +24,7 @@ from tests.images import recipes
 from .page import Lab
 from .serving import Server, running
 
-_KEPT: Final = Path(__file__).parents[2] / "build/browser"
+KEPT: Final = Path(__file__).parents[2] / "build/browser"
 _CHROMIUM: Final = ("chromium", "google-chrome", "chromium-browser")
 _FAILED: Final = pytest.StashKey[bool]()
 
@@ -125,10 +125,10 @@ def tab(
 
 
 def _keep(lab: Lab, node: pytest.Item) -> None:
-    _KEPT.mkdir(parents=True, exist_ok=True)
-    stem = _KEPT / re.sub(r"[^\w.-]+", "-", node.name)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    stem = KEPT / re.sub(r"[^\w.-]+", "-", node.name)
     lab.page.screenshot(path=f"{stem}.png")
-    Path(f"{stem}.console.log").write_text("\n".join(lab.console))
+    Path(f"{stem}.console.log").write_text("\n".join([*lab.console, *lab.errors]))
     shutil.copy(lab.server.log, f"{stem}.server.log")
 
 

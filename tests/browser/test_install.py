@@ -24,7 +24,9 @@ from tests.images import recipes
 from tfgpu_kernel.engine import find
 from tfgpu_kernel.runfolder import cache_folder
 
+from .conftest import tab
 from .page import IMAGES
+from .serving import Server
 
 ROOT: Final = Path(__file__).parents[2]
 NAME: Final = "tfgpu-visitor"
@@ -104,15 +106,15 @@ def visitor() -> Iterator[Visitor]:
 
 
 @contextlib.contextmanager
-def lab(visitor: Visitor, *options: str) -> Iterator[str]:
-    """Run ``jupyter lab`` as the user, in the home folder; give its address."""
+def lab(visitor: Visitor, *options: str) -> Iterator[Server]:
+    """Run ``jupyter lab`` as the user, in the home folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = visitor.command(
         "jupyter", "lab", "--no-browser", f"--port={port}", f"--IdentityProvider.token={TOKEN}", *options
     )
-    log = visitor.home / "lab.log"
+    log = visitor.home / "server.log"
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file)
     try:
@@ -123,7 +125,7 @@ def lab(visitor: Visitor, *options: str) -> Iterator[str]:
                 break
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
+        yield Server(visitor.home, f"http://127.0.0.1:{port}/", TOKEN, process)
     except BaseException:
         sys.stderr.write(log.read_text()[-5000:])
         raise
@@ -157,7 +159,9 @@ def cell(page: Page, number: int, code: str) -> None:
 @pytest.mark.nightly
 @pytest.mark.picture
 @pytest.mark.timeout(1200)
-def test_from_the_wheel_to_a_trained_network_and_back(visitor: Visitor, browser: Browser, tmp_path: Path) -> None:
+def test_from_the_wheel_to_a_trained_network_and_back(
+    visitor: Visitor, browser: Browser, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """No Node.js, no clone, no root: launcher, kernel, MNIST; afterwards prune and uninstall leave nothing."""
     image = recipes.ensure("tf:py311")
     subprocess.run(
@@ -173,12 +177,13 @@ def test_from_the_wheel_to_a_trained_network_and_back(visitor: Visitor, browser:
     visitor.run(PYTHON, "-c", f"import os; os.makedirs({str(kept)!r})")
     shutil.copy(cache_folder() / "keras-datasets/mnist.npz", kept)
 
-    with lab(
-        visitor, f"--TfgpuProvisioner.image={image}", "--TfgpuProvisioner.gpu_required=False",
+    options = (
+        f"--TfgpuProvisioner.image={image}", "--TfgpuProvisioner.gpu_required=False",
         "--LabApp.expose_app_in_browser=True",
-    ) as url:  # fmt: skip
-        page = browser.new_page(viewport={"width": 1280, "height": 760})
-        page.goto(f"{url}/lab?token={TOKEN}&reset")
+    )  # fmt: skip
+    with lab(visitor, *options) as server, contextlib.contextmanager(tab)(server, browser, request) as shown:
+        page = shown.page
+        page.set_viewport_size({"width": 1280, "height": 760})
         card = page.locator(".jp-LauncherCard[data-category='Notebook'][title^='TensorFlow GPU (Docker)']")
         expect(card.locator("img")).to_be_visible(timeout=60_000)
         card.click()
@@ -193,7 +198,6 @@ def test_from_the_wheel_to_a_trained_network_and_back(visitor: Visitor, browser:
         cell(page, 1, SHOW)
         expect(page.locator(".jp-NotebookPanel:visible .jp-RenderedImage img")).to_be_visible(timeout=60_000)
         picture(page)
-        page.close()
     notebooks = list(visitor.home.glob("*.ipynb"))
     assert notebooks and all(path.stat().st_uid == visitor.uid for path in notebooks)
 
