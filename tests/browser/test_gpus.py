@@ -378,7 +378,7 @@ def test_pictures_of_the_panel(gpu_lab: Lab, driver: Driver, count: int) -> None
             driver.hold(pids[2], 1, 33 * GIB)
             driver.hold(pids[3], 3, 17 * GIB + 900 * MIB)
         gpu_lab.page.route("**/tfgpu/gpus**", past)
-        gpu_lab.page.set_viewport_size({"width": 1280, "height": 800 if count == 1 else 1500})
+        gpu_lab.page.set_viewport_size({"width": 1280, "height": 800 if count == 1 else 1560})
         gpu_lab.page.reload()
         gpu_lab.ready()
         for name in reversed(names):

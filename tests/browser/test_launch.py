@@ -38,6 +38,7 @@ def slow_registry(tmp_path: Path) -> Iterator[tuple[Registry, str]]:
 @pytest.mark.picture
 def test_the_launcher_starts_a_kernel_in_a_container(lab: Lab) -> None:
     """Choosing the launcher's entry leads to a notebook whose cells run in a container."""
+    expect(lab.page.locator(".jp-LauncherCard[title^='TensorFlow GPU (Docker)']").first).to_be_visible()
     lab.picture("launcher")
     lab.launch("Slim (Docker)")
     lab.idle()
