@@ -1,9 +1,8 @@
 import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { Notification } from '@jupyterlab/apputils';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { notices } from './request';
-import { failureText } from './words';
+import { tell } from './tell';
 
 const EVENT = 'urn:tfgpu-kernel:notice:v1';
 
@@ -28,11 +27,7 @@ export const advice: JupyterFrontEndPlugin<void> = {
         if (silent) {
           continue;
         }
-        const text = failureText({ ...notice.failure, details: '' }, trans);
-        const name = notice.path.split('/').pop();
-        Notification.warning(name ? `${name}: ${text}` : text, {
-          autoClose: false
-        });
+        tell(notice.failure, trans);
       }
     };
 

@@ -70,7 +70,7 @@ class GpuPanel extends ReactWidget {
     const others = sorted(rowsOnNone(report), this._sort);
     return (
       <>
-        <header className="tfgpu-Head">
+        <div className="tfgpu-Head">
           <h2>{trans.__('GPUs')}</h2>
           <label>
             {trans.__('Sort by')}
@@ -88,7 +88,7 @@ class GpuPanel extends ReactWidget {
               ))}
             </select>
           </label>
-        </header>
+        </div>
         {this._notes(report)}
         <div className="tfgpu-Gpus">
           {report.gpus.map(gpu => (
@@ -114,7 +114,7 @@ class GpuPanel extends ReactWidget {
             </ul>
           </section>
         )}
-        <footer className="tfgpu-Foot">{foot(report, trans)}</footer>
+        <div className="tfgpu-Foot">{foot(report, trans)}</div>
       </>
     );
   }
@@ -232,7 +232,11 @@ export const panel: JupyterFrontEndPlugin<void> = {
       label: trans.__('Show GPUs by Notebook'),
       caption: widget.title.caption,
       icon: gpuIcon,
-      execute: () => app.shell.activateById(widget.id)
+      execute: () => {
+        app.shell.activateById(widget.id);
+        // the palette, when it was that, closes only now
+        window.setTimeout(() => widget.node.focus(), 0);
+      }
     });
     palette?.addItem({
       command: Commands.openPanel,

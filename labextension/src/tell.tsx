@@ -1,0 +1,50 @@
+import { Dialog, Notification } from '@jupyterlab/apputils';
+import type { TranslationBundle } from '@jupyterlab/translation';
+import { ReactWidget } from '@jupyterlab/ui-components';
+import * as React from 'react';
+
+import { Remedy } from './remedy';
+import type { IFailure } from './request';
+import { failureText } from './words';
+
+/** So many characters of a notification are shown by JupyterLab; the rest is cut off. */
+const LONGEST = 140;
+
+/** Warn of something, until it is closed; where cause and remedy are too long together, a button shows them whole. */
+export function tell(failure: IFailure, trans: TranslationBundle): void {
+  const whole = failureText(failure, trans);
+  if (whole.length <= LONGEST) {
+    Notification.warning(whole, { autoClose: false });
+    return;
+  }
+  Notification.warning(failure.message, {
+    autoClose: false,
+    actions: [
+      {
+        label: trans.__('What to Do'),
+        displayType: 'accent',
+        callback: event => {
+          event.preventDefault(); // the notification stays
+          more(failure, trans);
+        }
+      }
+    ]
+  });
+}
+
+function more(failure: IFailure, trans: TranslationBundle): void {
+  const dialog = new Dialog({
+    title: trans.__('What to Do'),
+    body: ReactWidget.create(
+      <Remedy
+        failure={failure}
+        actions={[]}
+        perform={() => undefined}
+        trans={trans}
+      />
+    ),
+    buttons: [Dialog.okButton({ label: trans.__('Close') })],
+    hasClose: true
+  });
+  void dialog.launch();
+}
