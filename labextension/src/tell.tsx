@@ -4,7 +4,7 @@ import { ReactWidget } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { Remedy } from './remedy';
-import type { IFailure } from './request';
+import type { IFailure } from './records';
 import { failureText } from './words';
 
 /** So many characters of a notification are shown by JupyterLab; the rest is cut off. */

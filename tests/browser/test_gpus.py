@@ -291,7 +291,7 @@ def test_a_nearly_full_gpu_names_who_could_go(gpu_lab: Lab, driver: Driver) -> N
 def test_the_status_bar_tells_use_and_memory(gpu_lab: Lab, driver: Driver) -> None:
     """All GPUs in one figure, each in the tooltip, and a click opens the panel; a lost GPU is told in both."""
     driver.set(machine(2).with_gpu(0, utilisation_percent=80).with_gpu(1, utilisation_percent=20))
-    item = gpu_lab.page.locator(".tfgpu-Status-button")
+    item = gpu_lab.page.locator(".tfgpu-Status-button:visible")
     expect(item).to_contain_text(re.compile(r"50% · 0 of 78\.8 GiB"), timeout=PROMPT_MS)
     expect(item).to_have_attribute("title", re.compile(r"GPU 0 NVIDIA A100.*80% in use.*\nGPU 1 .*20% in use", re.S))
     item.click()
