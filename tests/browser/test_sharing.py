@@ -104,26 +104,3 @@ def test_share_from_the_page(lab: Lab, server: Server) -> None:
         "This notebook is locked to", timeout=90_000
     )
     assert json.loads((server.root / "mine.ipynb").read_text())["metadata"]["tfgpu"]["cells"]
-
-
-@pytest.mark.nightly
-def test_keep_in_this_notebook(lab: Lab, server: Server) -> None:
-    """After %pip install a note offers to keep the package; a click writes it into the notebook, for restarts too."""
-    image = recipes.ensure("slim")
-    server.kernelspec("online", "Online (Docker)", image=image, gpus="none", network="bridge")
-    file = server.notebook("keeper.ipynb", "1", kernel="online")
-    lab.open()
-    lab.notebook("keeper.ipynb")
-    lab.idle()
-    lab.run("%pip install iniconfig")
-    note = lab.page.locator(".Toastify__toast", has_text="iniconfig: installed for this kernel only")
-    expect(note).to_be_visible(timeout=90_000)
-    note.get_by_role("button", name="Keep in this notebook").click()
-    told = lab.page.locator(".Toastify__toast", has_text="Restart the kernel to have it")
-    expect(told).to_contain_text("keeper.ipynb keeps: iniconfig", timeout=120_000)
-    assert json.loads(file.read_text())["metadata"]["tfgpu"]["packages"]["kept"] == ["iniconfig"]
-    lab.command("notebook:restart-kernel")
-    lab.page.get_by_role("button", name="Confirm Kernel Restart").click()
-    lab.idle(120_000)
-    cell = lab.run("import iniconfig; print(iniconfig.__file__)")
-    expect(cell.locator(".jp-OutputArea-output")).to_contain_text("iniconfig/__init__.py")
