@@ -51,7 +51,7 @@ def packages(image: str) -> dict[str, str]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["frozen:py36", "tf:py39", "tf:py311"])
+@pytest.mark.parametrize("name", ["frozen:py36", pytest.param("tf:py39", marks=pytest.mark.nightly), "tf:py311"])
 async def test_tensorflow_without_ipykernel_is_completed(engine: Engine, name: str) -> None:
     """The image's own packages stay at their versions, pip finds no conflict, and a kernel could start."""
     reference = made(name)
