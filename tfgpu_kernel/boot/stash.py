@@ -170,6 +170,16 @@ def _filters(filters: Sequence[Any]) -> None:
             changed()
 
 
+class _Stream:
+    """Stands for a stream of Python's: whoever keeps it, as handlers of logs do, prints to the true one later."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.target, name)
+
+
 class _Capture:
     """Take what Python and native code print, and keep it."""
 
@@ -183,12 +193,14 @@ class _Capture:
             self._files.append(file)
             self._kept.append(os.dup(number))
             os.dup2(file.fileno(), number)
-        sys.stdout, sys.stderr = (open(os.dup(number), "w", buffering=1) for number in (1, 2))  # noqa: SIM115
+        self._streams = [_Stream(open(os.dup(number), "w", buffering=1)) for number in (1, 2)]  # noqa: SIM115
+        sys.stdout, sys.stderr = cast(Any, self._streams)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        sys.stdout.close()
-        sys.stderr.close()
+        for index, stream in enumerate(self._streams):
+            stream.target.close()
+            stream.target = self._python[index]
         sys.stdout, sys.stderr = self._python
         for index, number in enumerate((1, 2)):
             os.dup2(self._kept[index], number)
