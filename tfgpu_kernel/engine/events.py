@@ -105,8 +105,9 @@ class Watcher:
 
         :param broken: a former subscription broke, so what ended meanwhile did so while the engine was away.
         """
+        # podman says died and remove, and refuses a filter for what the daemon tells.
         stream = client.events(
-            decode=True, filters={"type": ["container", "daemon"], "event": ["die", "destroy", "reload"]}
+            decode=True, filters={"event": ["die", "died", "destroy", "remove", "reload"]}
         )
         with self._lock:
             if self._thread is not me:
