@@ -277,6 +277,7 @@ async def test_a_cut_event_stream(
             find.forget(shared)
 
 
+@pytest.mark.nightly
 def test_a_death_is_in_ps(server: Server) -> None:
     """The cause of a kernel's end, which nobody has restarted or removed yet, is in ``jupyter tfgpu ps``."""
     model = server.session("dies.ipynb")

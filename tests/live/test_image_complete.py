@@ -50,8 +50,11 @@ def packages(image: str) -> dict[str, str]:
     return {entry["name"]: entry["version"] for entry in listed}
 
 
+OLDER = ("frozen:py36", "tf:py39")
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["frozen:py36", pytest.param("tf:py39", marks=pytest.mark.nightly), "tf:py311"])
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.nightly) for name in OLDER), "tf:py311"])
 async def test_tensorflow_without_ipykernel_is_completed(engine: Engine, name: str) -> None:
     """The image's own packages stay at their versions, pip finds no conflict, and a kernel could start."""
     reference = made(name)
@@ -174,6 +177,7 @@ async def test_system_packages_come_by_apt(engine: Engine, slim: str, fresh: Non
     assert left == ""
 
 
+@pytest.mark.nightly
 async def test_extras_are_switched_off(engine: Engine) -> None:
     """Without extras an image without ipykernel gets just that."""
     reference = made("exits")

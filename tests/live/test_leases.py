@@ -105,6 +105,7 @@ def test_fifty_at_once_on_eight_exclusive_gpus(gpus: Machine) -> None:
     again.communicate("", 60)
 
 
+@pytest.mark.nightly
 def test_two_engines_of_one_machine_share_no_gpu(gpus: Machine, tmp_path: Path) -> None:
     """A GPU that a kernel on one engine has exclusively is taken for kernels on another engine."""
     gpus.set(machine(1))

@@ -112,6 +112,7 @@ def graded(file: Path) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.nightly
 def test_pulled_by_digest(here: Machine, there: Machine, server: registry.Registry, workspace: Path) -> None:
     """The other machine pulls the image by its digest, also when the tag has moved on, and asks first."""
     reference = pushed(recipes.ensure("slim"), server)
