@@ -86,6 +86,7 @@ class Pool:
         self._kept: dict[str, _Kept] = {}
         self._wanted = asyncio.Event()
         self._refilling: asyncio.Task[None] | None = None
+        self._stopped = False
 
     def start(self) -> None:
         """Begin to listen to what is started."""
@@ -98,9 +99,11 @@ class Pool:
         global _keeper
         if _keeper is self:
             _keeper = None
-        if self._refilling is not None:
+        self._stopped = True
+        while self._refilling is not None and not self._refilling.done():
+            # Once may not do: before Python 3.12 wait_for loses a cancellation that comes with its result.
             self._refilling.cancel()
-            await asyncio.gather(self._refilling, return_exceptions=True)
+            await asyncio.wait({self._refilling}, timeout=1)
         await asyncio.gather(*(self._drain(kept) for kept in list(self._kept.values())))
         atexit.unregister(self._last_resort)
 
@@ -128,11 +131,11 @@ class Pool:
 
     async def _refill(self) -> None:
         """Make what is missing, one after another, whenever the machine is quiet."""
-        while True:
+        while not self._stopped:
             await self._wanted.wait()
             self._wanted.clear()
             await self._forget_old_kinds()
-            while (name := self._missing()) is not None:
+            while not self._stopped and (name := self._missing()) is not None:
                 await quiet.wait(lambda: bool(launches.current()))
                 if name in self._kinds:
                     await self._make(name, self._kinds[name])
@@ -193,21 +196,21 @@ class Pool:
             kind.failures += 1
             log.warning("No kernel could be made ready ahead (try %d): %s", kind.failures, error)
             return
-        answered = await waiting.connect(kernel.run, {"hold": True})
+        held = None
         try:
             # An idle kernel takes none of the processors; so its share is the usual one before it is claimed.
             await kind.engine.update(kernel.container, CpuShares=_WEIGHT)
+            held = await waiting.connect(kernel.run, {"hold": True})
         except TfgpuError as error:
             log.warning("The kernel that was made ready ahead is of no use: %s", error)
-            if answered is not None:
-                answered[0].close()
-            answered = None
-        if answered is None:
-            kind.failures += 1
-            kind.engine.unwatch(kernel.container)
-            await waiting.remove(kind.engine, kernel.container, kernel.run)
+        finally:
+            if held is None:  # it failed, or the pool is being stopped
+                kind.failures += 1
+                kind.engine.unwatch(kernel.container)
+                await asyncio.shield(waiting.remove(kind.engine, kernel.container, kernel.run))
+        if held is None:
             return
-        line, answer = answered
+        line, answer = held
         kind.failures, kind.memory_bytes = 0, int(answer["memory"])
         record = Waiting(
             kernel_name=prepared.request.kernel_name,

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from jupyter_server.serverapp import list_running_servers
@@ -79,13 +80,23 @@ def root(kernel: Known) -> str:
     return left.root if left else ""
 
 
+def _same(url: str) -> str:
+    """Return a URL as all ways to write it are compared: this machine has several names for itself."""
+    try:
+        parts = urlsplit(url)
+        host = "localhost" if parts.hostname in {"127.0.0.1", "::1"} else parts.hostname
+        return f"{parts.scheme}://{host}:{parts.port}{parts.path.rstrip('/')}"
+    except ValueError:  # no URL at all, so that of no server
+        return url
+
+
 def chosen(servers: Sequence[Mapping[str, Any]], url: str | None, root: str) -> Mapping[str, Any]:
     """Return the server that was named, or else the one with the kernel's root folder, or else the only one.
 
     :raises ServerNotFound: where that leaves none, or a choice.
     """
     if url is not None:
-        found = [server for server in servers if server["url"].rstrip("/") == url.rstrip("/")]
+        found = [server for server in servers if _same(server["url"]) == _same(url)]
     else:
         same = [server for server in servers if root and root_of(server["root_dir"]) == root]
         found = same[:1] or list(servers)
