@@ -43,7 +43,9 @@ class Registry:
         self._behind = port
         self.fault: Fault = ""
         self.manifests = 0
-        """How many times a manifest was fetched."""
+        """How many times a manifest was asked for."""
+        self.pulls = 0
+        """How many times a tag was looked up: once a pull, after which an engine may have the manifest itself."""
         self.blob_bytes = 0
         """How many bytes of blobs went through."""
         # All of the loop's work is done on its own thread: the caller's may have a loop that runs.
@@ -82,8 +84,9 @@ class Registry:
     async def _answer(self, head: bytes, writer: asyncio.StreamWriter) -> None:
         request = head.split(b"\r\n", 1)[0].decode()
         method, path, _ = request.split(" ")
-        if method == "GET" and "/manifests/" in path:
+        if "/manifests/" in path:
             self.manifests += 1
+            self.pulls += "/manifests/sha256:" not in path
         pair = base64.b64encode(":".join(LOGIN).encode())
         if self.fault == "login" and b"authorization: basic " + pair.lower() not in head.lower():
             writer.write(

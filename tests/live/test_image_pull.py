@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,9 +43,21 @@ def reference(server: registry.Registry) -> Iterator[str]:
     """Return the image's name at the registry; the engine doesn't have it, before and after."""
     name = f"{server.address}/{NAME}"
     server.fault = ""
+    forget(name)
     yield name
     server.fault = ""
-    subprocess.run(["docker", "rmi", "--force", name], check=False, capture_output=True)
+    forget(name)
+
+
+def forget(name: str) -> None:
+    """Remove an image from the engine, and see that it is gone."""
+    for _ in range(50):
+        said = subprocess.run(["docker", "rmi", "--force", name], check=False, capture_output=True, text=True)
+        if subprocess.run(["docker", "image", "inspect", name], check=False, capture_output=True).returncode:
+            return
+        print(f"docker rmi {name}: {said.stdout}{said.stderr}")
+        time.sleep(0.1)
+    raise AssertionError(f"{name} is still there: {said.stderr}")
 
 
 async def test_progress_of_a_pull(engine: Engine, reference: str) -> None:
@@ -64,11 +77,11 @@ async def test_progress_of_a_pull(engine: Engine, reference: str) -> None:
 async def test_two_at_once_make_one_pull(engine: Engine, reference: str, server: registry.Registry) -> None:
     """Launches that need the same image share one pull, and both hear of its progress."""
     server.fault = "slow"
-    server.manifests = 0
+    server.pulls = 0
     heard: list[list[Step]] = [[], []]
     one, two = await asyncio.gather(*(present(reference, engine, KernelConfig(), h.append) for h in heard))
     assert one == two
-    assert server.manifests == 1
+    assert server.pulls == 1
     assert [step.fraction for step in heard[0]][-1] == [step.fraction for step in heard[1]][-1] == 1.0
 
 
