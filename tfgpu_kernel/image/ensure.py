@@ -110,7 +110,7 @@ async def completed(
         )
     if wanted is None:
         return _ready(reference, record, record, facts)
-    derived = await find_derived(record, wanted, engine)
+    derived = await find_derived(record, reference, wanted, engine)
     if derived is None and lock is not None:
         derived = await locked.find_completed(record, lock, engine)
     seconds = config.pull_timeout
@@ -162,15 +162,16 @@ async def remember(record: ImageRecord, facts: Facts) -> None:
         await asyncio.to_thread(_keep, _kept(record), facts.to_json())
 
 
-async def find_derived(record: ImageRecord, wanted: plan.Plan, engine: Engine) -> ImageRecord | None:
+async def find_derived(record: ImageRecord, reference: str, wanted: plan.Plan, engine: Engine) -> ImageRecord | None:
     """Return the image that was made from this one by this plan, if there is one."""
-    found = await engine.images(
-        {
-            labels.IMAGE_KIND: labels.IMAGE_KIND_COMPLETED,
-            labels.IMAGE_BASE: identity(record),
-            labels.IMAGE_PLAN: wanted.key(),
-        }
-    )
+    marks = {
+        labels.IMAGE_KIND: labels.IMAGE_KIND_COMPLETED,
+        labels.IMAGE_BASE: identity(record),
+        labels.IMAGE_PLAN: wanted.key(),
+    }
+    # By its name it is found at once; a list takes an engine with many images long, and finds it under any name.
+    named = await engine.image(derived_tag(record, reference, wanted))
+    found = [named] if named is not None and marks.items() <= named.labels.items() else await engine.images(marks)
     # The label alone could be anybody's: the layers must be the image's own with some on top.
     return next((image for image in found if image.layers[: len(record.layers)] == record.layers), None)
 
@@ -179,7 +180,7 @@ async def derive(
     record: ImageRecord, reference: str, facts: Facts, wanted: plan.Plan, engine: Engine, report: Report
 ) -> ImageRecord:
     """Make the image that has what the plan adds; one that another process made meanwhile will do."""
-    found = await find_derived(record, wanted, engine)
+    found = await find_derived(record, reference, wanted, engine)
     if found is not None:
         return found
     names = ", ".join((*wanted.system_packages, *wanted.requirements))
