@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import time
+from pathlib import Path
 
 from .contenders import COLD, FLOOR, GATEWAY, LOCAL, WARM
 from .driving import started, timed
@@ -23,7 +26,12 @@ async def measure(stage: Stage, rounds: Rounds) -> Result:
             told = result if number >= 0 else Result("")
             for contender in ORDER[number % len(ORDER) :] + ORDER[: number % len(ORDER)]:
                 await one_ready()
-                await (_floor(stage, told) if contender == FLOOR else _one(contender, stage, told))
+                if contender == FLOOR:
+                    await _floor(stage, told)
+                elif contender == GATEWAY:
+                    await _alone(contender, stage, told)
+                else:
+                    await one(contender, stage.work, told)
     return result
 
 
@@ -35,9 +43,19 @@ async def _floor(stage: Stage, told: Result) -> None:
     told.add("start to kernel_info", FLOOR, time.perf_counter() - began)
 
 
-async def _one(contender: str, stage: Stage, told: Result) -> None:
+async def _alone(contender: str, stage: Stage, told: Result) -> None:
+    command = (sys.executable, "-m", "bench.alone", contender, str(stage.work))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    printed, _ = await process.communicate()
+    assert process.returncode == 0
+    for workload, seconds in json.loads(printed.splitlines()[-1]).items():
+        told.add(workload, contender, seconds)
+
+
+async def one(contender: str, work: Path, told: Result) -> None:
+    """Start a contender's kernel in a folder, and note how long each step took."""
     began = time.perf_counter()
-    async with started(contender, stage.work) as (driven, seconds):
+    async with started(contender, work) as (driven, seconds):
         told.add("start to kernel_info", contender, seconds)
         await driven.first_result()
         told.add("start to the first TensorFlow result", contender, time.perf_counter() - began)
