@@ -38,5 +38,7 @@ async def measured() -> AsyncIterator[Lag]:
     try:
         yield lag
     finally:
+        while not lag.beats:  # the block was over before the first
+            await asyncio.sleep(_BEAT_SECONDS)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
