@@ -133,13 +133,12 @@ async def _claim(
         return None
     try:
         await asyncio.to_thread(entry.withdraw, run)
-        settling = asyncio.ensure_future(_limit(engine, entry, wanted.limits))
+        await _limit(engine, entry, wanted.limits)
         if gpu.uuids:
             same = replace(prepared.config, gpus=gpu.uuids, when_full="fail")
             leaser, uid = request.run or run, prepared.identity.host_uid
             gpu = await gpus.grant(prepared.gpu, same, engine, prepared.info, leaser, uid, unheard)
         run = await asyncio.to_thread(_hand_over, run, prepared, entry)
-        await settling
         await line.send({"go": True})
         # The kernel closes when it has become what was claimed.
         await asyncio.wait_for(line.reader.read(), waiting.ANSWER_SECONDS)
