@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.images import recipes
-from tfgpu_kernel.image.presets import named
+from tests.images.presets import at_hand
 
 from .page import Lab
 
@@ -19,15 +17,8 @@ pytestmark = pytest.mark.nightly
 @pytest.fixture
 def official(lab: Lab) -> Iterator[str]:
     """Have an image under the name that ``auto`` chooses where no GPU is asked for."""
-    preset = named("tf-cpu")
-    assert preset is not None
-    here = subprocess.run(["docker", "image", "inspect", preset.reference], check=False, capture_output=True)
-    if here.returncode == 0:
+    with at_hand("tf-cpu") as preset:
         yield preset.reference
-        return
-    subprocess.run(["docker", "tag", recipes.ensure("slim"), preset.reference], check=True)
-    yield preset.reference
-    subprocess.run(["docker", "rmi", preset.reference], check=True, capture_output=True)
 
 
 def test_a_chosen_image_is_told_once(lab: Lab, official: str) -> None:

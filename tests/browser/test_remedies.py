@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -11,9 +10,9 @@ from playwright.sync_api import expect
 
 from tests.doubles.state import GIB
 from tests.images import recipes
+from tests.images.presets import at_hand
 from tests.live import gpu_machine
 from tests.live.gpu_machine import needs_own_engine
-from tfgpu_kernel.image.presets import named
 
 from .page import Lab
 from .test_gpus import Driver, driver, gpu_lab, gpu_server, start
@@ -27,15 +26,8 @@ pytestmark = pytest.mark.nightly
 @pytest.fixture
 def preset() -> Iterator[str]:
     """Have an image under the name that is known to work on a machine without a GPU; return the preset's name."""
-    known = named("tf-cpu")
-    assert known is not None
-    here = subprocess.run(["docker", "image", "inspect", known.reference], check=False, capture_output=True)
-    if here.returncode == 0:
+    with at_hand("tf-cpu") as known:
         yield known.name
-        return
-    subprocess.run(["docker", "tag", recipes.ensure("slim"), known.reference], check=True)
-    yield known.name
-    subprocess.run(["docker", "rmi", known.reference], check=True, capture_output=True)
 
 
 def test_another_image_is_one_click_away(lab: Lab, preset: str) -> None:
