@@ -50,8 +50,8 @@ lab: engine mnist ## Start JupyterLab on examples/ with the kernel
 .PHONY: lint
 lint: setup ## Check style, types and the direction of imports
 	$(call step,lint,ruff mypy import-linter eslint)
-	@ruff check tfgpu_kernel scripts tests
-	@mypy tfgpu_kernel
+	@ruff check tfgpu_kernel scripts tests bench
+	@mypy tfgpu_kernel bench
 	@lint-imports
 	@cd labextension && jlpm lint
 
@@ -66,8 +66,8 @@ test: engine mnist ## Set everything up and run all tests
 	@scripts/chromium.sh
 	@python -m tests.images.recipes slim tf:py311
 	$(call step,test,checks)
-	@ruff check tfgpu_kernel scripts tests
-	@mypy tfgpu_kernel
+	@ruff check tfgpu_kernel scripts tests bench
+	@mypy tfgpu_kernel bench
 	@lint-imports
 	@cd labextension && jlpm lint
 	$(call step,test,tests)
