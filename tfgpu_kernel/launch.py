@@ -36,6 +36,7 @@ from .image.ready import ReadyImage
 from .labels import KernelLabels
 from .mounts import Bind, Mounts
 from .owner import Owner
+from .postpone import postpone
 from .progress import Report, Step
 from .runfolder import KernelState, RunFolder, cache_folder
 
@@ -238,6 +239,7 @@ async def start(
         body = prepared.body(run, gpu=grant.request)
         if shape is not None:
             body = await asyncio.to_thread(shape, body, run)
+        body = postpone(body, prepared.image.record.env, prepared.mounts_with(run))
         async with _turn():
             report(Step("creating", f"Creating the container from {config.image}"))
             # A task of its own: cancelled in the middle, the engine still makes the container, and it must go.

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -342,7 +343,7 @@ def raced(kernels: Path, workspace: Path, slim: str) -> Path:
     swapped.mkdir()
     install(
         kernels.parents[1], "race", "--image", slim, "--gpus", "none", "--workspace", str(workspace),
-        "--mounts", f"{swapped}:/data:rw", "--mount-roots", str(workspace),
+        "--mounts", f"{swapped}:/data:rw", "--mount-roots", str(workspace), "--env", f"PYTHONPATH={workspace}",
     )  # fmt: skip
     return swapped
 
@@ -351,10 +352,17 @@ def raced(kernels: Path, workspace: Path, slim: str) -> Path:
 async def test_a_folder_replaced_between_check_and_create(
     workspace: Path, raced: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    """Docker resolves a path once more: what was put in a judged folder's place meanwhile never meets a cell."""
+    """Docker resolves a path once more: what was put in a judged folder's place meanwhile meets neither a cell nor
+    what the workspace has Python run at its start."""
+    traces = workspace / "traces"
+    (workspace / "sitecustomize.py").write_text(
+        f"import os; open({str(traces)!r}, 'a').write(str(os.listdir('/data')))"
+    )
     real = DockerEngine.create
 
-    async def create(self: DockerEngine, body: dict[str, Any], name: str) -> str:
+    async def create(self: DockerEngine, body: dict[str, Any], name: str = "") -> str:
+        if KIND_KERNEL not in body["Labels"].values():  # a look into the image
+            return await real(self, body, name)
         raced.rename(workspace / "judged")
         if by == "link":
             raced.symlink_to(workspace.parent / "outside")
@@ -366,6 +374,12 @@ async def test_a_folder_replaced_between_check_and_create(
     with pytest.raises(MountRefused, match="replaced by another"):
         async with kernel(workspace, "race"):
             pass
+    assert not traces.exists()
+    monkeypatch.setattr(DockerEngine, "create", real)
+    shutil.rmtree(raced) if by == "folder" else raced.unlink()
+    (workspace / "judged").rename(raced)
+    async with kernel(workspace, "race") as driven:
+        assert await driven.run("print(open('traces').read())") == "[]\n"  # in its own time it does run, and once
 
 
 _SWAPPER = """

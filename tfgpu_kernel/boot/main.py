@@ -7,7 +7,7 @@ import sys
 from typing import Any, Callable
 
 # Loaded now: later no import finds this archive.
-from . import gpu, here, hints, keep, mounted, repeatable, seen, warm  # noqa: F401
+from . import gpu, here, hints, keep, mounted, postponed, repeatable, seen, warm  # noqa: F401
 from .codes import MOUNT_REPLACED, NO_FOLDER, NO_IPYKERNEL, NO_RUN_FOLDER
 
 OPEN_FILES = 65536  # Docker 29 starts with 1024, too few for tf.data; the hard limit is the engine's
@@ -25,6 +25,7 @@ def main(connection_file: str) -> int:
     if strange:
         sys.stderr.write("tfgpu: %s is not what was to be mounted there\n" % strange)
         return MOUNT_REPLACED
+    postponed.act()
     try:
         import ipykernel  # noqa: F401
     except ImportError as error:
