@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from tfgpu_kernel import bundle
+from tfgpu_kernel import bundle, scratch
 from tfgpu_kernel.errors import BundleRefused, ConfigError, LockInvalid, LockTooNew
 from tfgpu_kernel.lock import elsewhere, read
 from tfgpu_kernel.progress import unheard
@@ -84,6 +85,31 @@ def test_round_trip(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleRefused, match="another file"):
         unpacked(exported, folder)
     assert (folder / "data/train.csv").read_text() == "mine"
+
+
+def test_work_is_done_where_a_sweep_finds_it(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundle is made, and unpacked, in a folder beside its place; killed there, a sweep removes that folder."""
+    left = []
+
+    def killed(*_: object) -> None:
+        for path in Path(tempfile.gettempdir()).glob("tfgpu-scratch-*/beside"):
+            if path.read_text().startswith(str(tmp_path)):
+                left.append(Path(path.read_text()))
+                (path.parent / "owner").write_text("boot/1/1/1")
+        assert left[-1].is_dir()
+        scratch.sweep()
+        assert not left[-1].exists()
+        raise RuntimeError
+
+    monkeypatch.setattr(bundle, "_extract", killed)
+    with pytest.raises(RuntimeError):
+        unpacked(exported, tmp_path / "reader")
+    monkeypatch.setattr(bundle, "_write", killed)
+    notebook = tmp_path / "author/shared.ipynb"
+    lock = read.check(json.loads(notebook.read_text())["metadata"]["tfgpu"]).lock
+    with pytest.raises(RuntimeError):
+        asyncio.run(bundle.export(notebook, lock, tmp_path / "again.zip", None, unheard))
+    assert [path.parent for path in left] == [tmp_path / "reader", tmp_path]
 
 
 def test_changed_data_is_not_exported(exported: Path, tmp_path: Path) -> None:

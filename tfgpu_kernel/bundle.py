@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from . import scratch
 from .engine.base import Engine, ImageRecord
 from .errors import BundleRefused, ConfigError, ImageNotFound, TfgpuError
 from .image import archive
@@ -75,7 +75,7 @@ async def export(
                 f"The data file {one.file.name} is {one.state}, so the bundle would not be what was locked.",
                 f"put it back, or lock the notebook again: jupyter tfgpu lock {notebook}.",
             )
-    with tempfile.TemporaryDirectory(prefix=".tfgpu-export-", dir=target.resolve().parent) as folder:
+    with scratch.beside(target.resolve().parent) as folder:
         sources: dict[str, Path | bytes] = {
             f"{_NOTEBOOK}/{notebook.name}": notebook,
             "Dockerfile": elsewhere.dockerfile(lock, notebook.name, _named(lock) if engine else "").encode(),
@@ -86,8 +86,8 @@ async def export(
         for file in lock.data:
             sources[f"{file.place}/{file.name}"] = data.folder(file.place, notebook) / file.name
         if engine is not None:
-            sources[IMAGE] = await _save(lock, engine, Path(folder, IMAGE), report)
-        partial = Path(folder, "bundle.zip")
+            sources[IMAGE] = await _save(lock, engine, folder / IMAGE, report)
+        partial = folder / "bundle.zip"
         await asyncio.to_thread(_write, partial, sources, notebook.name, report)
         os.chmod(partial, 0o644)
         partial.replace(target)
@@ -142,10 +142,10 @@ async def unpack(opened: Opened, folder: Path, engine: Engine | None, report: Re
     :raises BundleRefused: where an entry is not what the list says, or a file of that name is there already.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tfgpu-import-", dir=folder) as scratch:
-        moves = await asyncio.to_thread(_extract, opened, folder, Path(scratch), report)
+    with scratch.beside(folder) as work:
+        moves = await asyncio.to_thread(_extract, opened, folder, work, report)
         if engine is not None and opened.has_image:
-            await _load(opened.found.lock, Path(scratch, IMAGE), engine, report)
+            await _load(opened.found.lock, work / IMAGE, engine, report)
         for source, target in moves:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -239,13 +239,13 @@ def _list(zipped: zipfile.ZipFile, names: Sequence[str]) -> tuple[dict[str, tupl
     return files, notebook
 
 
-def _extract(opened: Opened, folder: Path, scratch: Path, report: Report) -> list[tuple[Path, Path]]:
-    """Copy the entries into a scratch folder, checked; return where each then goes."""
+def _extract(opened: Opened, folder: Path, work: Path, report: Report) -> list[tuple[Path, Path]]:
+    """Copy the entries into a folder of work, checked; return where each then goes."""
     moves = []
     with _opened(opened.path) as zipped:
         for name, (digest, size) in opened.files.items():
             report(Step("unpacking", f"Unpacking {name}"))
-            source = scratch / (IMAGE if name == IMAGE else hashlib.sha256(name.encode()).hexdigest())
+            source = work / (IMAGE if name == IMAGE else hashlib.sha256(name.encode()).hexdigest())
             with zipped.open(name) as entry, source.open("xb") as file:
                 if _copied(entry, file, size) != digest:
                     raise _refused(f"{_shown(name)} was changed")

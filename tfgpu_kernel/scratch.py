@@ -15,6 +15,8 @@ from .owner import Owner
 
 _PREFIX: Final = "tfgpu-scratch-"
 _OWNER: Final = "owner"
+_BESIDE: Final = "beside"
+_BESIDE_PREFIX: Final = ".tfgpu-work-"
 _YOUNG_SECONDS: Final = 60.0
 """One that says nobody's may be about to say whose; later, its process was killed in between."""
 
@@ -27,13 +29,37 @@ def folder() -> Iterator[Path]:
         yield Path(made)
 
 
+@contextlib.contextmanager
+def beside(place: Path) -> Iterator[Path]:
+    """Make a folder in another, on whose file system the work's outcome is to be; it goes as :func:`folder` does.
+
+    No sweep could look for it everywhere, so one in the usual place says where it is.
+    """
+    with folder() as known:
+        made = place.resolve() / known.name.replace(_PREFIX, _BESIDE_PREFIX)
+        (known / _BESIDE).write_text(str(made))  # before it is made: a kill in between leaves nothing
+        made.mkdir(mode=0o700)
+        try:
+            yield made
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
 def sweep() -> None:
     """Remove this user's folders whose processes are gone."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
             status = path.lstat()
             if status.st_uid == os.geteuid() and _ended(path, status.st_mtime):
+                _remove_beside(path)
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_beside(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        other = Path((path / _BESIDE).read_text())
+        if other.name.startswith(_BESIDE_PREFIX) and other.lstat().st_uid == os.geteuid():
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _ended(path: Path, changed: float) -> bool:

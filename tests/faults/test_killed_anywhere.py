@@ -233,10 +233,16 @@ async def test_a_killed_program_leaves_nothing_behind_a_sweep(
         return docker("create", *words, slim, "true")[0][:12]
 
     theirs, mine = work(gone), work(str(Owner.current()))
-    with scratch.folder() as kept, scratch.folder() as lost:
-        (lost / "owner").write_text(gone)
-        await sweep(engine, spare=False)
-        assert place.left() == {f"container {mine}"}, SEED
-        assert kept.exists() and not lost.exists()
+    with scratch.folder() as kept, scratch.folder() as lost, scratch.beside(workspace) as near:
+        far = workspace / "far"
+        far.mkdir()
+        with scratch.beside(far) as lost_there:
+            for path in Path(tempfile.gettempdir()).glob("tfgpu-scratch-*/beside"):
+                if path.read_text() == str(lost_there):
+                    (path.parent / "owner").write_text(gone)
+            (lost / "owner").write_text(gone)
+            await sweep(engine, spare=False)
+            assert place.left() == {f"container {mine}"}, SEED
+            assert kept.exists() and near.exists() and not lost.exists() and not lost_there.exists()
     docker("rm", mine)
     assert theirs not in docker("ps", "-aq")
