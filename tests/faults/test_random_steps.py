@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -19,10 +23,17 @@ from tests.live.conftest import install
 from .daemons import Faulty, faulty
 from .serving import Server
 
-MOST_KERNELS = 5
+MOST_KERNELS = 6
 SECONDS = 120.0
 """A busy machine is slow, and that is no difference from the model."""
 LISTING = ("docker", "ps", "--filter", "label=io.tfgpu.kind=kernel", "--format", '{{.ID}} {{.Label "io.tfgpu.run"}}')
+
+
+def deeds(*names: str) -> st.SearchStrategy[list[tuple[str, int]]]:
+    """Return what draws one of these for each of some kernels, with a number to do it with."""
+    return st.lists(
+        st.tuples(st.sampled_from(names), st.integers(1, 3000)), min_size=1, max_size=MOST_KERNELS
+    )  # fmt: skip
 
 
 @dataclass
@@ -34,24 +45,44 @@ class Kernel:
     x: int | None
     killed: bool = False
     """Whether it was killed since somebody started it: one that dies again and again isn't started for ever."""
+    ended: bool = False
+
+
+Step = TypeVar("Step", bound=Callable[..., None])
+
+
+def noted(step: Step) -> Step:
+    """Keep what the first failure was: hypothesis tries it once more, and on a real machine that is another story."""
+
+    @functools.wraps(step)
+    def wrapped(self: Steps, **drawn: object) -> None:
+        if Steps.failure is not None:
+            raise Steps.failure
+        try:
+            step(self, **drawn)
+        except Exception as failure:
+            traceback.print_exc()
+            Steps.failure = failure
+            raise
+
+    return wrapped  # type: ignore[return-value]
 
 
 class Steps(RuleBasedStateMachine):
-    """The model, and the steps that change it and the real thing alike."""
+    """The model, and the steps that change it and the real thing alike.
+
+    What users do they do at the same time, each with a kernel of their own: a step is one deed with one kernel, or one
+    fault of the server or the engine. Comparing afterwards counts for none.
+    """
 
     server: Server
     engine: Faulty | None
     count = 0
+    failure: Exception | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self.kernels: list[Kernel] = []
-        self.made = 0
-        self.begun = False
-
-    def choose(self, pick: int) -> Kernel:
-        """Return one of the kernels."""
-        return self.kernels[pick % len(self.kernels)]
 
     def ask(self, kernel: Kernel, code: str) -> str:
         """Run a cell from a page of its own; return what it says."""
@@ -63,49 +94,83 @@ class Steps(RuleBasedStateMachine):
         wanted = "NameError" if kernel.x is None else f"{kernel.x}\n"
         assert self.ask(kernel, "print(x)") == wanted
 
+    def look_at_all(self) -> None:
+        """Compare all kernels, at the same time."""
+        with ThreadPoolExecutor(MOST_KERNELS) as users:
+            list(users.map(self.look, self.kernels))
+
+    def act(self, deeds: Sequence[tuple[str, int]]) -> None:
+        """Have each user do one of these with a kernel of their own, all at the same time."""
+        with ThreadPoolExecutor(MOST_KERNELS) as users:
+            done = [
+                users.submit(getattr(self, f"_{deed}"), kernel, number)
+                for kernel, (deed, number) in zip(self.kernels, deeds, strict=False)
+            ]
+        Steps.count += len(done)
+        for one in done:
+            one.result()
+        self.kernels = [kernel for kernel in self.kernels if not kernel.ended]
+
     # -- what users do ------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.kernels) < MOST_KERNELS)
-    @rule(name=st.sampled_from(["claimed", "cold"]))
-    def start(self, name: str) -> None:
-        """A kernel begins: a claimed one knows nothing of its time of waiting either."""
-        self.made += 1
-        model = self.server.session(f"{Steps.count}-{self.made}.ipynb", name)
-        self.kernels.append(Kernel(model["id"], model["kernel"]["id"], None))
-        self.look(self.kernels[-1])
+    @rule(names=st.lists(st.sampled_from(["claimed", "cold"]), min_size=1, max_size=3))
+    @noted
+    def start(self, names: list[str]) -> None:
+        """Kernels begin: a claimed one knows nothing of its time of waiting either."""
+
+        def begin(number: int, name: str) -> Kernel:
+            model = self.server.session(f"{Steps.count}-{number}.ipynb", name)
+            kernel = Kernel(model["id"], model["kernel"]["id"], None)
+            self.look(kernel)
+            return kernel
+
+        chosen = names[: MOST_KERNELS - len(self.kernels)]
+        with ThreadPoolExecutor(MOST_KERNELS) as users:
+            self.kernels.extend(users.map(begin, range(len(chosen)), chosen))
+        Steps.count += len(chosen)
 
     @precondition(lambda self: self.kernels)
-    @rule(pick=st.integers(0, 99), x=st.integers(0, 9999))
-    def set(self, pick: int, x: int) -> None:
+    @rule(deeds=deeds("set", "read", "write", "fail"))
+    @noted
+    def run_cells(self, deeds: list[tuple[str, int]]) -> None:
+        """Cells run."""
+        self.act(deeds)
+
+    @precondition(lambda self: self.kernels)
+    @rule(deeds=deeds("set", "interrupt", "restart"))
+    @noted
+    def go_on(self, deeds: list[tuple[str, int]]) -> None:
+        """Kernels are interrupted and restarted, while cells of others run."""
+        self.act(deeds)
+
+    @precondition(lambda self: self.kernels)
+    @rule(deeds=deeds("write", "kill", "read", "interrupt", "shut_down"))
+    @noted
+    def end(self, deeds: list[tuple[str, int]]) -> None:
+        """Kernels end, one way or another, while cells of others run."""
+        self.act(deeds)
+
+    def _set(self, kernel: Kernel, number: int) -> None:
         """A cell runs."""
-        kernel = self.choose(pick)
-        assert self.ask(kernel, f"x = {x}") == ""
-        kernel.x = x
+        assert self.ask(kernel, f"x = {number}") == ""
+        kernel.x = number
 
-    @precondition(lambda self: self.kernels)
-    @rule(pick=st.integers(0, 99))
-    def read(self, pick: int) -> None:
+    def _read(self, kernel: Kernel, _: int) -> None:
         """A cell prints what is known."""
-        self.look(self.choose(pick))
+        self.look(kernel)
 
-    @precondition(lambda self: self.kernels)
-    @rule(pick=st.integers(0, 99), lines=st.integers(1, 3000))
-    def write(self, pick: int, lines: int) -> None:
+    def _write(self, kernel: Kernel, number: int) -> None:
         """A cell prints much, and all arrives in order."""
-        wanted = "".join(f"{n}\n" for n in range(lines))
-        assert self.ask(self.choose(pick), f"for n in range({lines}): print(n)") == wanted
+        wanted = "".join(f"{n}\n" for n in range(number))
+        assert self.ask(kernel, f"for n in range({number}): print(n)") == wanted
 
-    @precondition(lambda self: self.kernels)
-    @rule(pick=st.integers(0, 99))
-    def fail(self, pick: int) -> None:
+    def _fail(self, kernel: Kernel, _: int) -> None:
         """A cell fails, and changes nothing."""
-        assert self.ask(self.choose(pick), "1 / 0") == "ZeroDivisionError"
+        assert self.ask(kernel, "1 / 0") == "ZeroDivisionError"
 
-    @precondition(lambda self: self.kernels)
-    @rule(pick=st.integers(0, 99))
-    def interrupt(self, pick: int) -> None:
+    def _interrupt(self, kernel: Kernel, _: int) -> None:
         """A cell that doesn't end is interrupted; what the kernel knows stays."""
-        kernel = self.choose(pick)
         with self.server.page(kernel.id) as page:
             request = page.send("import time\nprint('runs', flush=True)\nwhile True: time.sleep(0.05)")
             page.until(request, lambda text: "runs" in text)
@@ -113,32 +178,20 @@ class Steps(RuleBasedStateMachine):
             assert page.until(request) == "KeyboardInterrupt"
         self.look(kernel)
 
-    @precondition(lambda self: self.kernels)
-    @rule(pick=st.integers(0, 99))
-    def restart(self, pick: int) -> None:
+    def _restart(self, kernel: Kernel, _: int) -> None:
         """A restarted kernel knows nothing, and keeps its id."""
-        kernel = self.choose(pick)
         self.server.call("POST", f"api/kernels/{kernel.id}/restart")
         kernel.x, kernel.killed = None, False
         self.look(kernel)
 
-    @precondition(lambda self: self.kernels)
-    @rule(pick=st.integers(0, 99))
-    def shut_down(self, pick: int) -> None:
+    def _shut_down(self, kernel: Kernel, _: int) -> None:
         """A session ends, and its kernel."""
-        kernel = self.choose(pick)
         self.server.call("DELETE", f"api/sessions/{kernel.session}")
-        self.kernels.remove(kernel)
+        kernel.ended = True
 
-    # -- what happens to them; rarer, since each takes its time -----------------------------------------------
-
-    @precondition(lambda self: any(not kernel.killed for kernel in self.kernels))
-    @rule(pick=st.integers(0, 99), odds=st.integers(0, 2))
-    def kill(self, pick: int, odds: int) -> None:
+    def _kill(self, kernel: Kernel, _: int) -> None:
         """A kernel's container is killed: the kernel is started again by itself, under its id, and knows nothing."""
-        living = [kernel for kernel in self.kernels if not kernel.killed]
-        kernel = living[pick % len(living)]
-        if odds == 0:
+        if not kernel.killed:
             container = self.container(kernel)
             subprocess.run(["docker", "kill", container], check=True, capture_output=True)
             deadline = time.monotonic() + SECONDS
@@ -148,43 +201,49 @@ class Steps(RuleBasedStateMachine):
             kernel.x, kernel.killed = None, True
         self.look(kernel)
 
+    # -- what happens to all of them; each takes its time, so it isn't often -----------------------------------
+
     @precondition(lambda self: self.kernels)
-    @rule(odds=st.integers(0, 2))
-    def crash(self, odds: int) -> None:
+    @rule(chance=st.integers(1, 4))
+    @noted
+    def crash(self, chance: int) -> None:
         """The server is killed; the next one has the same sessions and kernels, which lost nothing."""
-        if odds == 0:
+        if chance == 3:
             self.server.kill()
             self.server.start()
-        for kernel in self.kernels:
-            self.look(kernel)
+            Steps.count += 1
+        self.look_at_all()
 
     @precondition(lambda self: self.engine is not None and self.kernels)
-    @rule(pick=st.integers(0, 99))
-    def hang(self, pick: int) -> None:
+    @rule()
+    @noted
+    def hang(self) -> None:
         """The engine hangs: cells go on."""
         assert self.engine is not None
         with self.engine.hung():
-            self.look(self.choose(pick))
+            self.look_at_all()
             time.sleep(0.3)
+        Steps.count += 1
 
     @precondition(lambda self: self.engine is not None and self.kernels)
-    @rule(pick=st.integers(0, 99), odds=st.integers(0, 2))
-    def lose_engine(self, pick: int, odds: int) -> None:
+    @rule(chance=st.integers(1, 4))
+    @noted
+    def lose_engine(self, chance: int) -> None:
         """The engine is killed and comes back, with live-restore: no kernel notices."""
         assert self.engine is not None
-        if odds == 0:
+        if chance == 3:
             self.engine.kill()
-            self.look(self.choose(pick))
+            self.look_at_all()
             self.engine.start()
-        self.look(self.choose(pick))
+            Steps.count += 1
+        self.look_at_all()
 
     # -- what always holds ---------------------------------------------------------------------------------------
 
     @invariant()
+    @noted
     def the_same_sessions(self) -> None:
         """The server has the model's sessions with their kernels, no more and no fewer."""
-        Steps.count += self.begun  # it is asked once before the first step
-        self.begun = True
         assert self.server.sessions() == {kernel.session: kernel.id for kernel in self.kernels}
 
     def container(self, kernel: Kernel) -> str:
@@ -210,19 +269,27 @@ class Steps(RuleBasedStateMachine):
         print(f"{Steps.count} steps", flush=True)
 
 
-def explore(server: Server, engine: Faulty | None, steps: int, *, same: bool) -> None:
-    """Take a row of up to so many random steps, the same each time or not, from a server without kernels."""
-    Steps.server, Steps.engine = server, engine
+def explore(server: Server, engine: Faulty | None, rows: int, turns: int, *, same: bool) -> None:
+    """Take so many rows of random turns, the same each time or not, each from a server without kernels.
+
+    Hypothesis begins with the simplest of all rows, so one alone would be no random one.
+    """
+    Steps.server, Steps.engine, Steps.failure = server, engine, None
     chosen = settings(
-        max_examples=1,
-        stateful_step_count=steps,
+        max_examples=rows,
+        stateful_step_count=turns,
         deadline=None,
         database=None,
         derandomize=same,
         phases=[Phase.generate],  # looking for a smaller example would take as long again, and again
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(Steps, settings=chosen)
+    try:
+        run_state_machine_as_test(Steps, settings=chosen)
+    except Exception:
+        if Steps.failure is not None:
+            raise Steps.failure from None
+        raise
 
 
 @pytest.fixture
@@ -237,8 +304,8 @@ def specs(kernels: Path, slim: str) -> None:
 def test_some_random_steps(server: Server, specs: None) -> None:
     """A few steps without faults of the engine."""
     Steps.count = 0
-    explore(server, None, steps=10, same=True)
-    assert Steps.count >= 10
+    explore(server, None, rows=2, turns=4, same=True)
+    assert Steps.count >= 5
 
 
 @pytest.fixture
@@ -261,7 +328,7 @@ def test_two_thousand_random_steps(own_engine: Faulty, kernels: Path, specs: Non
     try:
         Steps.count = 0
         while Steps.count < wanted:
-            explore(server, own_engine, steps=100, same=False)
+            explore(server, own_engine, rows=6, turns=40, same=False)
         server.stop()
         assert subprocess.run(LISTING, check=True, capture_output=True).stdout == b""
         assert list(workspace.parent.glob("runtime/tfgpu/*")) == []
