@@ -84,7 +84,7 @@ def all_of(multi: Any, root: str, log: Log) -> Sequence[Adopted]:
     with ThreadPoolExecutor(1) as thread:
         try:
             running = thread.submit(asyncio.run, alive(engine, waiting)).result()
-        except (TfgpuError, TimeoutError) as error:
+        except (TfgpuError, TimeoutError, asyncio.TimeoutError) as error:  # two names before Python 3.11
             log.warning("The engine can't tell which kernels live, so all count as living: %s", error)
             running = waiting
     return [adopted for one in running if (adopted := take(multi, engine, one, log)) is not None]

@@ -83,6 +83,7 @@ class Watcher:
     def _end(self) -> None:
         """Let the thread end; called with the lock held."""
         self._thread = None
+        self._following = False
         self._idle.set()
         if self._stream is not None:
             with contextlib.suppress(OSError, AttributeError):
@@ -95,10 +96,12 @@ class Watcher:
             with contextlib.suppress(DockerException, requests.RequestException, OSError, ValueError):
                 with self._new_client() as client:
                     self._follow(client, me, broken)
-            self._following = False
+            with self._lock:
+                if self._thread is not me:
+                    return  # another may be following by now
+                self._following = False
             broken = True
-            if self._thread is me:
-                self._idle.wait(RETRY_SECONDS)
+            self._idle.wait(RETRY_SECONDS)
 
     def _follow(self, client: docker.APIClient, me: threading.Thread, broken: bool) -> None:
         """Subscribe, then look at what ended before the subscription, then pass deaths on.
