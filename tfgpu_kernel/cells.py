@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from .boot.variables import matters_at_import
+from .boot.variables import KERAS_FILE, matters_at_import
 
 _MOST_BYTES: Final = 8 * 2**20
 """A longer notebook would delay the start; then only the kernel itself notices."""
@@ -49,10 +49,12 @@ def foresee(notebook: str) -> Foreseen:
 
 
 def of_cells(cells: Iterator[str]) -> Foreseen:
-    """Find out what these cells set."""
+    """Find out what these cells set, Keras' settings file included."""
     values: dict[str, str] = {}
     unclear: set[str] = set()
     for cell in cells:
+        if KERAS_FILE in cell:
+            unclear.add(KERAS_FILE)
         named = {name for name in _NAME.findall(cell) if matters_at_import(name)}
         if not named or not _SETS.search(cell):
             continue
@@ -69,7 +71,8 @@ def of_cells(cells: Iterator[str]) -> Foreseen:
 
 def _code(notebook: object) -> Iterator[str]:
     """Yield the sources of the code cells, of any version of the notebook format."""
-    assert isinstance(notebook, dict)
+    if not isinstance(notebook, dict):
+        return
     sheets = [notebook, *notebook.get("worksheets", ())]
     for cell in (cell for sheet in sheets for cell in sheet.get("cells", ())):
         if cell.get("cell_type") == "code":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import json
 import logging
 import time
@@ -35,8 +36,18 @@ _SETTLE_SECONDS: Final = 40.0
 _WARM_UP_SECONDS: Final = 300.0
 """How long importing may take with whatever the others on the machine leave."""
 _LOW_WEIGHT: Final = 2
+_FAIR_WEIGHT: Final = 256
 _WEIGHT: Final = 1024
-"""Shares of the processors: while importing ahead, and of whoever waits for a result."""
+"""Shares of the processors while importing ahead: beside a start, and otherwise; and of whoever waits for a result."""
+_BESIDE_SECONDS: Final = 5.0
+"""So long after a start its first cells are taken to run."""
+_MODEST_SECONDS: Final = 20.0
+"""How long the least share is borne: on a machine that is always busy nothing would become ready with it."""
+_LOOK_SECONDS: Final = 0.5
+_USUAL_WEIGHT: Final = 100
+_USUAL_AS_SHARES: Final = 2598
+"""What a container has under cgroup v2 unless told otherwise, and the shares that give it where 1024 give less: older
+runtimes map the one range to the other in a straight line."""
 _GUESSED_BYTES: Final = 600 * 2**20
 """What a kernel with TensorFlow is taken to weigh before one was weighed."""
 _IDLE_SECONDS: Final = 3600.0
@@ -179,28 +190,37 @@ class Pool:
             kind.failures += 1
             return
         env: list[str] = []
+        runs: list[RunFolder] = []
 
         def shape(body: dict[str, Any], run: RunFolder) -> dict[str, Any]:
             who = prepared.identity
+            runs.append(run)
             run.share(ORDER_FILE, json.dumps(kind.wish.order).encode(), who.host_uid, who.host_gid)
             early = {name: text for name, text in prepared.env.items() if matters_early(name)}
-            body = prepared.body(run, early, gpu=grant.request)
+            body = kind.prepared.body(run, early, gpu=grant.request)
             env.extend(text.partition("=")[0] for text in body["Env"])
             body["WorkingDir"] = prepared.mounts.binds[0].target
             body["HostConfig"]["CpuShares"] = _LOW_WEIGHT
             return body
 
+        over = asyncio.Event()
+        weigher = self._loop.create_task(self._weigh(kind.engine, runs, over))
         try:
             kernel = await start(prepared, kind.engine, unheard, shape=shape, granted=grant)
         except TfgpuError as error:
             kind.failures += 1
             log.warning("No kernel could be made ready ahead (try %d): %s", kind.failures, error)
             return
+        finally:
+            over.set()
+            await asyncio.wait({weigher})  # no call of its may come after the next
         held = None
         try:
             # An idle kernel takes none of the processors; so its share is the usual one before it is claimed.
             await kind.engine.update(kernel.container, CpuShares=_WEIGHT)
             held = await waiting.connect(kernel.run, {"hold": True})
+            if held is not None and (held[1]["weight"] or _USUAL_WEIGHT) < _USUAL_WEIGHT:
+                await kind.engine.update(kernel.container, CpuShares=_USUAL_AS_SHARES)
         except TfgpuError as error:
             log.warning("The kernel that was made ready ahead is of no use: %s", error)
         finally:
@@ -231,6 +251,23 @@ class Pool:
         kept.watcher = self._loop.create_task(self._follow(kept))
         await asyncio.to_thread(record.write, kernel.run)
         log.info("A kernel of %s is ready (%s)", config.image, ", ".join(answer["preloaded"]) or "nothing imported")
+
+    async def _weigh(self, engine: Engine, runs: Sequence[RunFolder], over: asyncio.Event) -> None:
+        """Let a kernel that is being made have the least share beside a start, and a small one otherwise."""
+        began, weight = time.monotonic(), _LOW_WEIGHT
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(over.wait(), _LOOK_SECONDS)
+            if over.is_set():
+                return
+            now = time.monotonic()
+            last = max((kind.used for kind in self._kinds.values()), default=0.0)
+            beside = bool(launches.current()) or now - last < _BESIDE_SECONDS
+            fit = _LOW_WEIGHT if beside and now - began < _MODEST_SECONDS else _FAIR_WEIGHT
+            if fit != weight and runs:
+                with contextlib.suppress(TfgpuError):  # it may not be there yet
+                    await engine.update(f"tfgpu-{runs[0].path.name}", CpuShares=fit)
+                    weight = fit
 
     async def _follow(self, kept: _Kept) -> None:
         """Wait until a kernel is taken or dead; see that half a claim leaves nothing, and want another."""

@@ -7,6 +7,7 @@ belongs to a loop: the end of a container is a future of the engine's own thread
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from concurrent.futures import Future
@@ -31,6 +32,10 @@ from .settings import KernelSettings
 
 STOP_SECONDS: Final = 10.0
 """What a kernel gets for a graceful end: TensorFlow needs about 1 s, a busy machine several times that."""
+
+
+END_SECONDS: Final = 0.5
+"""How long a question whether a kernel lives waits for the end that was asked for."""
 
 
 class TfgpuProvisioner(KernelSettings):
@@ -117,10 +122,14 @@ class TfgpuProvisioner(KernelSettings):
         return self.connection_info
 
     async def poll(self) -> int | None:
-        """Return None while the kernel lives, else its exit code; answered from memory."""
+        """Return None while the kernel lives, else its exit code; answered from memory, no engine is asked."""
         if not self._active or self._kernel is None:
             return 0
         end = self._kernel.end
+        if self._asked_to_end and not end.done():
+            # jupyter_client asks every 0.1 s until a kernel that it told to end has ended; so it hears of it at once.
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(outcome(end), END_SECONDS)
         if not end.done() or end.cancelled():
             return None
         if self._report is None and not self._asked_to_end:

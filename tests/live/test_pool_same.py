@@ -1,4 +1,4 @@
-"""A kernel that waited is like one that was started: the same probes and the same first cells say the same."""
+"""A kernel that waited is like one that was started: the same first cells say the same."""
 
 from __future__ import annotations
 
@@ -15,51 +15,101 @@ import pytest
 from tfgpu_kernel import claim, quiet
 from tfgpu_kernel.pool import Pool
 
-from .conftest import install
+from .conftest import install, made
 from .driving import kernel
 from .test_conformance import TestConformance as _Conformance
 from .test_pool import container_of, keeping, one_ready
 
-PROBE = """
-import os, sys, signal, threading, warnings, random
-print(sorted((k, v) for k, v in os.environ.items() if k not in {'HOSTNAME', 'JPY_SESSION_NAME'}))
-print(os.getcwd(), sys.argv, sys.path, os.environ.get('JPY_SESSION_NAME'), globals().get('__session__'))
-print(sorted(t.name.split('-')[0] for t in threading.enumerate()))
-print([(s, signal.getsignal(s).__class__.__name__) for s in (signal.SIGINT, signal.SIGTERM)])
-print(sorted(n for n in sys.modules if n.partition('.')[0] in {'numpy', 'tensorflow', 'matplotlib', 'keras', 'h5py'}))
-print(_ih, _oh, _dh, get_ipython().execution_count, list(get_ipython().history_manager.get_tail(5)))
-print(sorted(n for n in globals() if not n.startswith('_')), os.umask(0o22))
-print(sorted(os.listdir('/tfgpu/run')), [f[:2] for f in warnings.filters])
-"""
-"""Listed and explained in docs/warm.md, and left out: descriptors, and the standard library's modules."""
-
 FIRST_CELLS = {
-    "backend": "import os\\nos.environ['KERAS_BACKEND'] = 'numpy'\\nimport tensorflow as tf\\n"
-    "try:\\n    print(tf.keras.backend.backend())\\nexcept ImportError as error:\\n    print('not here')",
-    "onednn": "import os\\nos.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'\\nimport tensorflow as tf\\nprint(tf.__version__)",
-    "devices": "import os\\nos.environ['CUDA_VISIBLE_DEVICES'] = ''\\nimport tensorflow as tf\\n"
-    "print(tf.config.list_physical_devices())",
-    "threads": "import tensorflow as tf\\ntf.config.threading.set_intra_op_parallelism_threads(2)\\n"
-    "print(tf.config.threading.get_intra_op_parallelism_threads())",
-    "seeds": "import random, tensorflow as tf\\nrandom.seed(1); tf.random.set_seed(1)\\n"
-    "print(random.random(), tf.random.uniform((2,)).numpy())",
-    "precision": "import tensorflow as tf\\ntf.keras.mixed_precision.set_global_policy('mixed_float16')\\n"
-    "print(tf.keras.mixed_precision.global_policy().name)",
-    "log level": "import os\\nos.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'\\nimport tensorflow as tf\\n"
-    "print(tf.constant(1).numpy(), tf.get_logger().level)",
-    "legacy keras": "import os\\nos.environ['TF_USE_LEGACY_KERAS'] = '1'\\nimport tensorflow as tf\\n"
-    "try:\\n    print(tf.keras.__version__)\\nexcept ImportError as error:\\n    print(error)",
-    "threads of libraries": "%env OMP_NUM_THREADS=1\\nimport os, tensorflow as tf\\n"
-    "print(os.environ['OMP_NUM_THREADS'])",
-    "xla": "import os\\nos.environ['XLA_FLAGS'] = '--xla_dump_hlo_as_text'\\nimport tensorflow as tf\\n"
-    "print(tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1)).numpy())",
-    "growth": "import tensorflow as tf\\nfor gpu in tf.config.list_physical_devices('GPU'):\\n"
-    "    tf.config.experimental.set_memory_growth(gpu, True)\\nprint(tf.config.list_logical_devices())",
-    "plots": "import matplotlib\\nmatplotlib.use('svg')\\nimport matplotlib.pyplot as plt\\n"
-    "print(matplotlib.get_backend(), plt.get_fignums())",
-    "hash seed": "import os, subprocess, sys\\nos.environ['PYTHONHASHSEED'] = '0'\\nimport tensorflow as tf\\n"
-    "print(subprocess.check_output([sys.executable, '-c', 'print(hash(str(1)))']))",
+    "backend": """
+import os
+os.environ['KERAS_BACKEND'] = 'numpy'
+import tensorflow as tf
+try:
+    print(tf.keras.backend.backend())
+except ImportError as error:
+    print('not here')""",
+    "onednn": """
+import os
+os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'
+import tensorflow as tf
+print(tf.__version__)""",
+    "devices": """
+import os
+os.environ['CUDA_VISIBLE_DEVICES'] = ''
+import tensorflow as tf
+print(tf.config.list_physical_devices())""",
+    "threads": """
+import tensorflow as tf
+tf.config.threading.set_intra_op_parallelism_threads(2)
+print(tf.config.threading.get_intra_op_parallelism_threads())""",
+    "seeds": """
+import random, tensorflow as tf
+random.seed(1); tf.random.set_seed(1)
+print(random.random(), tf.random.uniform((2,)).numpy())""",
+    "precision": """
+import tensorflow as tf
+tf.keras.mixed_precision.set_global_policy('mixed_float16')
+print(tf.keras.mixed_precision.global_policy().name)""",
+    "log level": """
+import os
+os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+import tensorflow as tf
+print(tf.constant(1).numpy(), tf.get_logger().level)""",
+    "legacy keras": """
+import os
+os.environ['TF_USE_LEGACY_KERAS'] = '1'
+import tensorflow as tf
+try:
+    print(tf.keras.__version__)
+except ImportError as error:
+    print(error)""",
+    "threads of libraries": """
+%env OMP_NUM_THREADS=1
+import os, tensorflow as tf
+print(os.environ['OMP_NUM_THREADS'])""",
+    "xla": """
+import os
+os.environ['XLA_FLAGS'] = '--xla_dump_to=/tmp/dumped'
+import tensorflow as tf
+print(tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1)).numpy(), len(os.listdir('/tmp/dumped')))""",
+    "growth": """
+import tensorflow as tf
+for gpu in tf.config.list_physical_devices('GPU'):
+    tf.config.experimental.set_memory_growth(gpu, True)
+print(len(tf.config.list_physical_devices()))""",
+    "plots": """
+import matplotlib
+matplotlib.use('svg')
+import matplotlib.pyplot as plt
+print(matplotlib.get_backend(), plt.get_fignums())""",
+    "hash seed": """
+import os, subprocess, sys
+os.environ['PYTHONHASHSEED'] = '0'
+import tensorflow as tf
+print(subprocess.check_output([sys.executable, '-c', 'print(hash(str(1)))']))""",
+    "numpy first": """
+import numpy as np
+import sys
+print(np.arange(3).sum(), 'tensorflow' in sys.modules)
+import os
+os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
+import tensorflow as tf
+print(tf.constant(1).numpy())""",
 }
+OF_2020 = {
+    "precision": """
+import tensorflow as tf
+tf.keras.mixed_precision.experimental.set_policy('mixed_float16')
+print(tf.keras.mixed_precision.experimental.global_policy().name)""",
+    "xla": """
+import os
+os.environ['XLA_FLAGS'] = '--xla_dump_to=/tmp/dumped'
+import tensorflow as tf
+print(tf.function(lambda x: x + 1, experimental_compile=True)(tf.constant(1)).numpy())
+print(len(os.listdir('/tmp/dumped')))""",
+}
+"""The same as TensorFlow 2.1 has them."""
 
 
 @pytest.fixture(autouse=True)
@@ -67,27 +117,16 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quiet, "PATIENCE_SECONDS", 0.0)
 
 
-async def test_probes_say_the_same(kernels: Path, workspace: Path) -> None:
-    """Environment, folder, arguments, threads, signals, modules, history and files are those of a cold one."""
-    async with keeping() as kept:
-        env = {"JPY_SESSION_NAME": str(workspace / "a.ipynb"), "MINE": "1"}
-        async with kernel(workspace, env=env) as driven:
-            cold = await driven.run(PROBE)
-            ready = await one_ready(kept)
-        async with kernel(workspace, env=env) as driven:
-            assert container_of(driven) == ready.container
-            assert await driven.run(PROBE) == cold
-
-
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", FIRST_CELLS)
-async def test_usual_first_cells_say_the_same(kernels: Path, workspace: Path, tensorflow: str, name: str) -> None:
+@pytest.mark.parametrize("image", ["tf:py311", "frozen:py36"])
+async def test_usual_first_cells_say_the_same(kernels: Path, workspace: Path, image: str, name: str) -> None:
     """A first cell has the same result in a kernel that had TensorFlow imported ahead, or a line says why not.
 
     Saved in the notebook, what the cell sets is foreseen, so that it has its effect.
     """
-    install(kernels.parents[1], "tf", "--image", tensorflow, "--gpus", "none")
-    code = FIRST_CELLS[name].replace("\\n", "\n")
+    install(kernels.parents[1], "tf", "--image", made(image), "--gpus", "none")
+    code = (OF_2020 if image == "frozen:py36" else {}).get(name, FIRST_CELLS[name]).strip()
     notebook = workspace / "n.ipynb"
     nbformat = {"cells": [{"cell_type": "code", "source": code, "metadata": {}}], "nbformat": 4, "nbformat_minor": 4}
     notebook.write_text(json.dumps(nbformat | {"metadata": {}}))
@@ -122,7 +161,7 @@ async def test_what_can_not_be_foreseen_starts_cold(kernels: Path, workspace: Pa
 async def test_variable_that_comes_too_late_is_told(kernels: Path, workspace: Path, tensorflow: str) -> None:
     """Not foreseen, a variable that has no effect any more is told in the cell; after a restart it has it."""
     install(kernels.parents[1], "tf", "--image", tensorflow, "--gpus", "none")
-    code = FIRST_CELLS["backend"].replace("\\n", "\n")
+    code = FIRST_CELLS["backend"].strip()
     async with keeping() as kept:
         async with kernel(workspace, "tf"):
             ready = await one_ready(kept)
@@ -138,7 +177,8 @@ async def test_variable_that_comes_too_late_is_told(kernels: Path, workspace: Pa
 
 def _lines(told: str) -> list[str]:
     """Return what was printed, without the times in TensorFlow's log lines, and in any order of the two streams."""
-    return sorted(re.sub(r"I0000 \S+ +\d+ ", "", line) for line in told.splitlines() if line)
+    times = r"[IWE]0000 \S+ +\d+ |^\d{4}-\d\d-\d\d \S+ "
+    return sorted(re.sub(times, "", line) for line in told.splitlines() if line)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +215,7 @@ class TestClaimed(_Conformance):
     @classmethod
     def setUpClass(cls) -> None:
         """Start the kernel that all tests share, and see that it was one that waited."""
-        jupyter_kernel_test.KernelTests.setUpClass.__func__(cls)  # type: ignore[attr-defined]
+        jupyter_kernel_test.KernelTests.setUpClass.__func__(cls)
         assert cls.km.provisioner._kernel.container in claim.taken_here
 
 

@@ -12,15 +12,17 @@ import sysconfig
 import tempfile
 import warnings
 from importlib.machinery import ModuleSpec
-from typing import Any, Callable, Dict, List, Optional, Sequence, cast
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, cast
 
 
 class Unit:
-    """One preloaded module with all that came with it."""
+    """One preloaded module with all that came with it, or a package of these that is imported without it, too."""
 
-    def __init__(self, name: str) -> None:
-        """Begin with nothing."""
+    def __init__(self, name: str, asked: bool = True) -> None:
+        """Begin with nothing; ``asked`` says that it was to be preloaded."""
         self.name = name
+        self.asked = asked
         self.modules: Dict[str, Any] = {}
         self.needs: List[Unit] = []  # units that must be there before this one
         self.printed = ["", ""]  # on standard output and standard error
@@ -35,6 +37,7 @@ class Stash:
     def __init__(self, told: Callable[[Unit], None]) -> None:
         """Take what is called with a unit when it comes back."""
         self.units: List[Unit] = []
+        self._parts: List[Unit] = []
         self._of: Dict[str, Unit] = {}
         self._told = told
         self._loading: Optional[Unit] = None
@@ -66,19 +69,42 @@ class Stash:
                 found = False
         self._loading = None
         unit.printed = capture.printed
-        for other in self.units:  # what this one brought back is hidden again
+        for other in self.units + self._parts:  # what this one brought back is hidden again
             if other.shown:
                 self._hide(other, other.modules)
         if not found:
             return
-        new = {name: module for name, module in sys.modules.items() if name not in modules and _foreign(name, module)}
+        known = list(sys.modules.items())
+        new = {name: module for name, module in known if name not in modules and _foreign(name, module)}
         unit.environ = {name: text for name, text in os.environ.items() if name not in environ}
         for name in unit.environ:
             del os.environ[name]
         unit.filters = [entry for entry in warnings.filters if entry not in filters]
         _filters(filters)
         self.units.append(unit)
-        self._hide(unit, new)
+        self._hide(unit, self._without_parts(unit, new))
+
+    def _without_parts(self, unit: Unit, new: Dict[str, Any]) -> Dict[str, Any]:
+        """Give each package that doesn't need the preloaded one a unit of its own; return all other modules.
+
+        So NumPy comes back without TensorFlow.
+        """
+        packages: Dict[str, Dict[str, Any]] = {}
+        for name, module in new.items():
+            packages.setdefault(_package(name), {})[name] = module
+        needs = {package: _needed(modules.values()) for package, modules in packages.items()}
+        # TensorFlow 2.1 is also tensorflow_core.
+        bound, found = set(), {package for package in packages if package.startswith(_package(unit.name))}
+        while found:
+            bound |= found
+            found = {package for package in packages if package not in bound and needs[package] & bound}
+        parts = {package: Unit(package, asked=False) for package in packages if package not in bound}
+        self._parts.extend(parts.values())
+        for package, part in parts.items():
+            part.needs = [other for other in self._parts if other.name in needs[package] and other is not part]
+            self._hide(part, packages[package])
+        unit.needs.extend(parts.values())
+        return {name: module for name, module in new.items() if _package(name) in bound}
 
     def _hide(self, unit: Unit, modules: Dict[str, Any]) -> None:
         unit.modules, unit.shown = dict(modules), False
@@ -99,6 +125,8 @@ class Stash:
         if self._loading is not None:
             if unit not in self._loading.needs:
                 self._loading.needs.append(unit)
+            return
+        if not unit.asked:
             return
         for name, text in unit.environ.items():
             os.environ.setdefault(name, text)
@@ -148,6 +176,34 @@ class _Loader:
         return getattr(self._original.loader if self._original else None, name)
 
 
+def _package(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _contents(module: Any) -> Dict[str, Any]:
+    """Return what a module has loaded; to ask some modules for an attribute would load more."""
+    if issubclass(type(module), ModuleType):
+        return cast(Dict[str, Any], ModuleType.__getattribute__(module, "__dict__"))
+    return {}
+
+
+def _needed(modules: Iterable[Any]) -> Set[str]:
+    """Return the packages that modules have something of; what loads only when it is touched stays untouched."""
+    found = set()
+    for module in modules:
+        for value in list(_contents(module).values()):
+            kind = type(value)
+            if issubclass(kind, ModuleType):
+                name = _contents(value).get("__name__")
+            elif issubclass(kind, (type, FunctionType, BuiltinFunctionType)):
+                name = getattr(value, "__module__", None)
+            else:
+                continue
+            if isinstance(name, str):
+                found.add(_package(name))
+    return found
+
+
 _STANDARD = tuple({os.path.join(sysconfig.get_paths()[key], "") for key in ("stdlib", "platstdlib")})
 
 
@@ -155,7 +211,7 @@ def _foreign(name: str, module: Any) -> bool:
     """Whether a module is not Python's own: those stay, since half the standard library hangs together."""
     if module is None or module is sys.modules.get("__main__") or name.partition(".")[0] == __package__:
         return False
-    file = getattr(module, "__file__", None) or ""
+    file = _contents(module).get("__file__") or ""
     if not file:
         names = getattr(sys, "stdlib_module_names", sys.builtin_module_names)
         return name.partition(".")[0] not in names

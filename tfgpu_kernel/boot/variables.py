@@ -17,6 +17,8 @@ _SYSTEM_WHOLE = (
 _WATCHED = re.compile(r"(?:(?:%s)_\w+|MPLBACKEND|MPLCONFIGDIR)\Z" % _LIBRARIES)
 _EARLY = re.compile(r"(?:(?:%s)_?\w+|(?:%s)_\w+|PYTHON\w+|IPYTHON\w+|%s)\Z" % (_SYSTEM, _LIBRARIES, _SYSTEM_WHOLE))
 
+KERAS_FILE = "keras.json"  # no variable, but read at the import as they are
+
 # These act when the first device (or data set) is looked for, which no import does.
 LATE = frozenset(
     (

@@ -23,6 +23,7 @@ from typing import Any, Callable, Dict, Optional, Sequence, cast
 from . import here, variables
 from .codes import CLAIM_BROKEN, NOT_HELD
 from .stash import Stash, Unit
+from .variables import KERAS_FILE
 
 ORDER_FILE = "warm.json"
 SOCKET = "c"  # not longer than the kernel's own sockets' names: paths of sockets are short
@@ -68,6 +69,7 @@ class Waiting:
         self._stash = Stash(self._shown)
         self._preset: Dict[str, str] = {}
         self._at_preload: Dict[str, str] = {}
+        self._keras = ""
         self._putenv: Optional[Callable[[Any, Any], None]] = None
 
     def begin(self, order: Dict[str, Any]) -> None:
@@ -81,6 +83,7 @@ class Waiting:
             self._at_preload.update(unit.environ)
         for name in self._preset:
             os.environ.pop(name, None)
+        self._keras = _keras_settings()
         random.setstate(state)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(os.path.join(self._folder, SOCKET))
@@ -123,7 +126,8 @@ class Waiting:
                         return
                     else:
                         holder = connection
-                        send(connection, {"memory": memory(), "preloaded": [unit.name for unit in self._stash.units]})
+                        preloaded = [unit.name for unit in self._stash.units]
+                        send(connection, {"memory": memory(), "weight": weight(), "preloaded": preloaded})
 
     def _become(self, connection: socket.socket, claim: Dict[str, Any]) -> None:
         """Become the kernel that was claimed; on the main thread, so that no message comes between."""
@@ -197,6 +201,8 @@ class Waiting:
     def _shown(self, unit: Unit) -> None:
         """Look, at the user's first import, at what was foreseen and did not come."""
         missing = [name for name, text in self._preset.items() if os.environ.get(name) != text]
+        if _keras_settings() != self._keras:
+            missing.append(KERAS_FILE)
         if missing and self._putenv:
             self._tell(missing)
         if all(other.shown for other in self._stash.units):
@@ -220,6 +226,15 @@ class Waiting:
         self._unwatch()
 
 
+def _keras_settings() -> str:
+    """Return Keras' settings file, which it writes and reads when it is imported; empty where there is none."""
+    try:
+        with open(os.path.expanduser("~/.keras/keras.json")) as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def _putenv_owner() -> Any:
     """Where os.environ looks the function up: Python 3.6 to 3.8 keep it in os.environ itself."""
     return os.environ if hasattr(os.environ, "putenv") else os
@@ -239,6 +254,15 @@ def receive(connection: socket.socket) -> Any:
             return None
         line += chunk
     return json.loads(line.decode())
+
+
+def weight() -> Optional[int]:
+    """Return the container's share of the processors as cgroup v2 has it (100 is the usual one); None under v1."""
+    try:
+        with open("/sys/fs/cgroup/cpu.weight") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
 
 
 def memory() -> int:
