@@ -67,7 +67,7 @@ except ImportError as error:
     "threads of libraries": """
 %env OMP_NUM_THREADS=1
 import os, tensorflow as tf
-print(os.environ['OMP_NUM_THREADS'])""",
+print([text for name, text in os.environ.items() if name.startswith('OMP_')])""",
     "xla": """
 import os
 os.environ['XLA_FLAGS'] = '--xla_dump_to=/tmp/dumped'
