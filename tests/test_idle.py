@@ -11,9 +11,12 @@ import pytest
 from tfgpu_kernel import obituaries
 from tfgpu_kernel.attribution import Share, Usage
 from tfgpu_kernel.gpu.nvml import Gpu, Memory, Sample
+from tfgpu_kernel.server.culled import Culled
 from tfgpu_kernel.server.idle import Hold, Idle, hold
 from tfgpu_kernel.server.roster import Resident
 from tfgpu_kernel.server.sampler import Moment
+
+pytest_plugins = ["pytest_jupyter.jupyter_server"]  # runs asynchronous tests
 
 GIB = 2**30
 
@@ -175,3 +178,36 @@ async def test_off_by_default() -> None:
     watch = server.idle()
     await watch.look(10**7)
     assert watch.warnings() == [] and server.ended == []
+
+
+@dataclass
+class Jupyter:
+    """A kernel manager that culls what is in ``idle``."""
+
+    running: set[str]
+    idle: set[str]
+
+    def __contains__(self, kernel_id: str) -> bool:
+        return kernel_id in self.running
+
+    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
+        self.running -= {kernel_id} & self.idle
+
+
+async def test_what_jupyter_culls_is_told() -> None:
+    """A container's kernel that Jupyter culls gets its account; one that stays, is dead or not ours, none."""
+    kernels = [
+        resident("culled", idle=3700),
+        resident("stays", idle=3700),
+        resident("died", state="dead"),
+        resident("host", container=""),
+    ]
+    jupyter = Jupyter({kernel.kernel_id for kernel in kernels}, {"culled", "died", "host"})
+    cull = Culled(jupyter, Server(kernels, moment()))
+    before = obituaries.recent()
+    for kernel in kernels:
+        await cull(kernel.kernel_id)
+    [told] = obituaries.recent()[len(before) :]
+    assert jupyter.running == {"stays"}
+    assert (told.kernel_id, told.notebook, told.account.code) == ("culled", "culled.ipynb", "kernel-culled")
+    assert "because it had done nothing for 62 min (cull_idle_timeout)" in told.account.message

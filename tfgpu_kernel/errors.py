@@ -143,6 +143,12 @@ class GpuFreed(TfgpuError):
     code = "gpu-freed"
 
 
+class KernelCulled(TfgpuError):
+    """Jupyter's own culling (cull_idle_timeout) shut a kernel down that did nothing."""
+
+    code = "kernel-culled"
+
+
 class PolicyRefused(TfgpuError):
     """The administrator's policy (/etc/tfgpu/policy.toml) doesn't allow what was asked for."""
 

@@ -10,7 +10,8 @@ import type { IDeath, IFailure, ILaunch } from './records';
 import { cancel, deaths, launches as ask } from './request';
 
 const EVENTS = ['urn:tfgpu-kernel:launch:v1', 'urn:tfgpu-kernel:death:v1'];
-const FREED = 'gpu-freed';
+/** Why a kernel was ended on purpose, but not by its user. */
+const ENDED = ['gpu-freed', 'kernel-culled'];
 
 /** Something went wrong with a notebook's kernel: a launch that failed, or a kernel that died. */
 export interface ITrouble {
@@ -171,7 +172,7 @@ class Launches implements ILaunches {
         // a kernel that was ended while nobody looked is news to the page that is opened next
         if (
           !this._first ||
-          (death.failure.code === FREED && !startedSince(death, all))
+          (ENDED.includes(death.failure.code) && !startedSince(death, all))
         ) {
           this._add(death, death.failure, false);
         }

@@ -234,8 +234,8 @@ export const panel: JupyterFrontEndPlugin<void> = {
       icon: gpuIcon,
       execute: () => {
         app.shell.activateById(widget.id);
-        // the palette, when it was that, closes only now
-        window.setTimeout(() => widget.node.focus(), 0);
+        // the palette, when it was that, closes only now, and asks for the focus to go back
+        window.setTimeout(() => widget.activate(), 0);
       }
     });
     palette?.addItem({

@@ -20,15 +20,19 @@ export const running: JupyterFrontEndPlugin<void> = {
   id: '@tfgpu/labextension:running',
   description: 'Shows GPU memory by notebook in the Running panel.',
   autoStart: true,
-  requires: [IGpuModel, IRunningSessionManagers],
-  optional: [INotebookTracker, ITranslator],
+  requires: [IGpuModel],
+  // a notebook's page in Notebook 7 has no such panel
+  optional: [IRunningSessionManagers, INotebookTracker, ITranslator],
   activate: (
     app: JupyterFrontEnd,
     model: IGpuModel,
-    managers: IRunningSessionManagers,
+    managers: IRunningSessionManagers | null,
     notebooks: INotebookTracker | null,
     translator: ITranslator | null
   ) => {
+    if (!managers) {
+      return;
+    }
     const trans = (translator ?? nullTranslator).load('tfgpu_kernel');
     const act = actions(app, model, notebooks, trans);
     const changed = new Signal<typeof model, void>(model);

@@ -22,6 +22,7 @@ from ..errors import EngineNotFound
 from ..launches import Launch
 from ..pool import Pool
 from . import adoption, doctor, gpu_handlers, idle_handlers, preset, proxy, replay, sessions, sharing, terminals
+from .culled import Culled
 from .doctor import Doctor
 from .feed import Feed
 from .handlers import ROUTES, EngineHandler
@@ -90,6 +91,8 @@ class TfgpuApp(ExtensionApp):
         ports.announce(self.serverapp.base_url)
         joined = Joined(self.serverapp.session_manager, self._is_ours)
         self.serverapp.session_manager.create_session = joined
+        kernels = self.serverapp.kernel_manager
+        kernels.cull_kernel_if_idle = Culled(kernels, self._roster)  # type: ignore[method-assign]
         # Before the first request can list kernels or sessions: both forget what they don't find then.
         self._lock = sessions.persist(self.serverapp.session_manager, self.serverapp.root_dir)
         self._adopted = self._take_up_kernels()

@@ -204,13 +204,14 @@ def freed(held: Hold, seconds: float) -> GpuFreed:
     where = " and ".join(f"GPU {place}" for place in held.places) or "its GPU"
     memory = f" ({held.used_bytes / 2**30:.1f} GiB)" if held.used_bytes else ""
     return GpuFreed(
-        f"The kernel was shut down, because it held {where}{memory} and had done nothing for {_duration(seconds)} "
+        f"The kernel was shut down, because it held {where}{memory} and had done nothing for {duration(seconds)} "
         "(gpu_idle_timeout).",
         "run the notebook's cells again; gpu_idle_timeout says how long a kernel may be idle, 0 for ever.",
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in words, as exact as its length deserves."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
