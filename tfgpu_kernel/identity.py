@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from .boot import furnished
 from .engine.base import EngineInfo
 from .errors import ConfigError, EngineUnsuitable, MountRefused
 from .mounts import CONTAINER_CACHE, CONTAINER_HOME
@@ -122,6 +123,7 @@ def archive(
             link.type, link.linkname = tarfile.SYMTYPE, f"{CONTAINER_CACHE}/{kept}"
             link.uid, link.gid = own
             tar.addfile(link)
+        _file(tar, furnished.FILE.lstrip("/"), "")  # last: a kernel that sees it has all the others
     return buffer.getvalue()
 
 

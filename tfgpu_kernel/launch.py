@@ -11,7 +11,7 @@ import logging
 import os
 import pwd
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -244,14 +244,12 @@ async def start(
             report(Step("creating", f"Creating the container from {config.image}"))
             # A task of its own: cancelled in the middle, the engine still makes the container, and it must go.
             creating = asyncio.ensure_future(engine.create(body, f"tfgpu-{run.path.name}"))
+            files = await asyncio.to_thread(files_inside, prepared)
             made = await asyncio.shield(creating)
-            image = prepared.image
-            files = identity.archive(who, image.passwd, image.group, prepared.furniture.files)
-            await engine.put_archive(made, "/", files)
             end = engine.watch(made)
             report(Step("starting", "Starting the kernel"))
             await engine.start(made)
-            await first_answer(connection, end, config, engine, made)
+            await furnished(engine, made, files, first_answer(connection, end, config, engine, made))
     except BaseException:
         await asyncio.shield(undo(engine, creating, run, keep_folder=request.run is not None))
         raise
@@ -261,6 +259,28 @@ async def start(
     report(Step("ready", f"Ready after {seconds:.1f} s"))
     planned = prepared.mounts_with(run)
     return Kernel(made, end, connection, run, who, prepared.image, planned, grant, seconds)
+
+
+def files_inside(prepared: Prepared) -> bytes:
+    """Return what is unpacked in the container: passwd and group with the user in them, home, programs for cells."""
+    image = prepared.image
+    return identity.archive(prepared.identity, image.passwd, image.group, prepared.furniture.files)
+
+
+async def furnished(engine: Engine, made: str, files: bytes, answer: Coroutine[Any, Any, None]) -> None:
+    """Unpack files in the container while its Python is still importing, and wait for the kernel's answer.
+
+    The kernel's own program waits for the files before anything of the user's could miss them.
+
+    :raises TfgpuError: what either of the two raises first; the other is cancelled.
+    """
+    tasks = [asyncio.ensure_future(engine.put_archive(made, "/", files)), asyncio.ensure_future(answer)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _turn() -> asyncio.Semaphore:

@@ -6,3 +6,4 @@ NO_FOLDER = 83  # the run folder can't be written: no sockets can be made
 NOT_HELD = 84  # a kernel that waited to be claimed, and whose server is gone
 CLAIM_BROKEN = 85  # whoever claimed a kernel went away in the middle
 MOUNT_REPLACED = 86  # something else is mounted than what was judged
+NOT_FURNISHED = 87  # the server did not put its files into the container

@@ -1,5 +1,6 @@
 """Become the kernel: the first thing that runs inside the container."""
 
+import gc
 import os
 import resource
 import runpy
@@ -7,8 +8,8 @@ import sys
 from typing import Any, Callable
 
 # Loaded now: later no import finds this archive.
-from . import gpu, here, hints, keep, mounted, postponed, repeatable, seen, warm  # noqa: F401
-from .codes import MOUNT_REPLACED, NO_FOLDER, NO_IPYKERNEL, NO_RUN_FOLDER
+from . import furnished, gpu, here, hints, keep, mounted, postponed, repeatable, seen, warm  # noqa: F401
+from .codes import MOUNT_REPLACED, NO_FOLDER, NO_IPYKERNEL, NO_RUN_FOLDER, NOT_FURNISHED
 
 OPEN_FILES = 65536  # Docker 29 starts with 1024, too few for tf.data; the hard limit is the engine's
 
@@ -37,7 +38,11 @@ def main(connection_file: str) -> int:
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    _import_kernel()
     keeper = keep.install(os.path.dirname(connection_file))
+    if not furnished.waited():
+        sys.stderr.write("tfgpu: %s did not come: the server's files are not here\n" % furnished.FILE)
+        return NOT_FURNISHED
     here.begin()
     _with_shell(hints.install)
     _with_shell(lambda shell: gpu.install(shell, os.path.dirname(connection_file)))
@@ -47,6 +52,17 @@ def main(connection_file: str) -> int:
     sys.argv = ["ipykernel_launcher", "-f", connection_file]
     runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
     return 0
+
+
+def _import_kernel() -> None:
+    """Import what ipykernel consists of. Nothing of it becomes garbage, so nothing is searched for any."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        from ipykernel import kernelapp  # noqa: F401
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _with_shell(furnish: Callable[[Any], None]) -> None:

@@ -7,6 +7,8 @@ with them, since most act on nothing but a start.
 import os
 import sys
 
+from . import furnished
+
 PREFIX = "TFGPU_POSTPONED_"
 
 
@@ -17,4 +19,5 @@ def act() -> None:
         return
     for name in held:
         os.environ[name[len(PREFIX) :]] = os.environ.pop(name)
+    furnished.waited()  # what is the user's may want a home; in vain is told by the next start
     os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606 - no shell is wanted
