@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
 from typing import Final
 
 from jupyter_server.auth.decorator import authorized
@@ -39,7 +39,8 @@ class GpusHandler(_Handler):
         moment = await self._sampler.latest()
         residents = await self._roster.residents()
         answer = report(moment, residents, self._roster.warm(), self._sampler.history, since, self._sampler.every)
-        self.finish(asdict(answer))
+        # asdict would copy ten minutes of points one by one: 3 ms in which nothing else is served
+        self.finish(json.dumps(answer, default=vars))
 
 
 class KernelGpusHandler(_Handler):

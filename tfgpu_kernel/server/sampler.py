@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from .. import procfs
-from ..attribution import Process, Usage, attribute_all, holders
+from ..attribution import Usage, attribute_all, holders
 from ..errors import TfgpuError
 from ..gpu import nvml
 from ..gpu.history import History, Point
@@ -136,12 +136,12 @@ class Sampler:
             sample = await nvml.sample_async(NVML_SECONDS, KEEP_SECONDS)
         except nvml.NvmlError as error:
             cause = str(error)
-        found, memory = await asyncio.to_thread(self._read, sample, ours)
+        usages, memory = await asyncio.to_thread(self._read, sample, ours, asked)
         moment = Moment(
             time=time.time(),
             sample=sample,
             cause=cause,
-            usages=attribute_all(sample.gpus, found, ours, asked) if sample else {},
+            usages=usages,
             memory=memory,
             sees_processes=not self._unseen & ours,
         )
@@ -166,15 +166,18 @@ class Sampler:
                 folder = None
             self._folders[container] = folder
 
-    def _read(self, sample: nvml.Sample | None, ours: set[str]) -> tuple[dict[int, Process], dict[str, procfs.Memory]]:
-        """Read what /proc and the cgroups tell; runs in a thread."""
+    def _read(
+        self, sample: nvml.Sample | None, ours: set[str], asked: float
+    ) -> tuple[dict[str, Usage | None], dict[str, procfs.Memory]]:
+        """Read what /proc and the cgroups tell, and put it together; runs in a thread."""
         found = self._processes.look_up(holders(sample.gpus) if sample else ())
+        usages = attribute_all(sample.gpus, found, ours, asked) if sample else {}
         memory = {
             container: figures
             for container, folder in list(self._folders.items())
             if container in ours and folder and (figures := procfs.memory(folder)) is not None
         }
-        return found, memory
+        return usages, memory
 
     def _note(self, moment: Moment) -> None:
         before, self._last, self._last_taken = self._last, moment, time.monotonic()
