@@ -1,4 +1,4 @@
-"""``python -m bench [WHAT …] [--rounds N]``: measure, and write docs/benchmarks anew from all that was measured."""
+"""``python -m bench [WHAT …] [--rounds N]``: measure, say whether it is within its targets, write docs/benchmarks."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ def main() -> None:
                 result = _take(name, Rounds(options.rounds or MEASUREMENTS[name].rounds, options.seconds), place)
                 result.write(options.into)
                 print(report.section(result), flush=True)
+                print(report.verdicts({name: result}), flush=True)
     report.write(options.into)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,11 +125,21 @@ def _by_number(kernels: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def verdicts(found: Mapping[str, Result]) -> str:
+    """Return a line for each target that these results can be held against; empty where there is none."""
+    words = {True: "met", False: "MISSED"}
+    return "".join(f"{words[met]}: {what}: {value} ({bound})\n" for what, bound, value, met in _held(found))
+
+
 def _targets(found: Mapping[str, Result]) -> str:
     lines = ["## Against the targets\n", "| | target | measured | |", "| --- | ---: | ---: | --- |"]
+    for what, bound, value, met in _held(found):
+        lines.append(f"| {what} | {bound} | {value} | {'met' if met else '**missed**'} |")
+    return "\n".join(lines) + "\n"
+
+
+def _held(found: Mapping[str, Result]) -> Iterator[tuple[str, str, str, bool]]:
     for target in targets.TARGETS:
         value = target.measured(found)
         if value is not None:
-            verdict = "met" if target.met(value) else "**missed**"
-            lines.append(f"| {target.what} | {target.bound()} | {target.shown(value)} | {verdict} |")
-    return "\n".join(lines) + "\n"
+            yield target.what, target.bound(), target.shown(value), target.met(value)

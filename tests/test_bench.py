@@ -74,6 +74,15 @@ def test_targets_of_what_was_not_measured_have_no_figure() -> None:
     assert told["cold start to kernel_info, of local + floor"] == pytest.approx(0.75)
 
 
+def test_verdict_is_a_line_for_each_target_that_was_measured() -> None:
+    """One says plainly whether the figure is within the bound; targets of other measurements are left out."""
+    result = Result("restarts")
+    result.add("of that, after the old kernel's end", "tfgpu warm", 0.4, 0.7, 0.8)
+    what = "restart, from the old kernel's end to the first TensorFlow result, median"
+    assert report.verdicts({"restarts": result}) == f"MISSED: {what}: 0.7 s (≤ 0.5 s)\n"
+    assert report.verdicts({}) == ""
+
+
 def test_requests_are_counted_by_kind() -> None:
     """A request counts once, where it begins, without ids and versions; bodies and answers don't count."""
     counted = Counted()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import subprocess
 import sys
 import time
@@ -20,8 +19,6 @@ from tfgpu_kernel.waiting import Waiting
 
 from .conftest import install
 from .driving import kernel
-
-RESTARTS = int(os.environ.get("TFGPU_TEST_RESTARTS", "20"))
 
 
 @pytest.fixture(autouse=True)
@@ -83,10 +80,11 @@ async def test_restart_takes_the_kernel_that_waits(kernels: Path, workspace: Pat
         assert await driven.run("print(2)") == "2\n"
 
 
-async def test_first_cell_after_a_restart_loses_nothing(kernels: Path, workspace: Path) -> None:
+@pytest.mark.parametrize("restarts", [20, pytest.param(200, marks=[pytest.mark.nightly, pytest.mark.timeout(2400)])])
+async def test_first_cell_after_a_restart_loses_nothing(kernels: Path, workspace: Path, restarts: int) -> None:
     """Sent right after the restart on the channels that the client holds, the first cell's output arrives whole."""
     async with keeping() as kept, kernel(workspace) as driven:
-        for number in range(RESTARTS):
+        for number in range(restarts):
             ready = await one_ready(kept)
             await driven.manager.restart_kernel()
             told = await driven.run(f"print('begin {number}')\nfor i in range(20): print(i)\nprint('end')")
