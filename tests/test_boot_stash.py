@@ -11,7 +11,8 @@ from textwrap import dedent
 import pytest
 
 MODULES = {
-    "heavy/__init__.py": "import light, needy, warnings, os\nprint('heavy is loaded')\nfrom heavy import part\n"
+    "heavy/__init__.py": "import light, needy, warnings, os\nprint('heavy is loaded')\n"
+    "os.write(1, b'by itself\\n')\nfrom heavy import part\n"
     "os.environ['HEAVY'] = '1'\nwarnings.filterwarnings('ignore', 'x')",
     "heavy/part.py": "",
     "light.py": "import lighter\nvalue = lighter.value",
@@ -60,8 +61,8 @@ def test_nothing_shows_before_the_first_import(said: Said) -> None:
 def test_first_import_brings_all_back(said: Said) -> None:
     """The import prints what it would have printed, and all that came with it is there."""
     code = "import heavy\nprint(there(), os.environ['HEAVY'], told, stash in sys.meta_path, heavy.__spec__.loader)"
-    first, second = said(code).splitlines()
-    assert first == "heavy is loaded"
+    *first, second = said(code).splitlines()
+    assert sorted(first) == ["by itself", "heavy is loaded"]
     assert second.startswith("['heavy', 'heavy.part', 'light', 'lighter', 'needy'] 1 ['heavy'] False <_frozen")
 
 
@@ -73,4 +74,4 @@ def test_package_that_needs_less_comes_back_alone(said: Said) -> None:
 
 def test_package_that_needs_it_brings_it_back(said: Said) -> None:
     """What refers to the preloaded module can't be there without it."""
-    assert said("import needy\nprint(there(), told)").splitlines()[0] == "heavy is loaded"
+    assert said("import needy\nprint(there(), told)").startswith(("heavy is loaded\n", "by itself\n"))

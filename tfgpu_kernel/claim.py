@@ -21,14 +21,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import additions, bootfile, cells, gpus, lease, runfolder, waiting
+from .boot.narrow import NAME as CUDA_CHOICE
 from .boot.variables import matters_early
 from .boot.warm import COLD_FILE
+from .config import KernelConfig
 from .connection import CONNECTION_FILE, Connection
 from .engine.base import Engine
 from .errors import TfgpuError
 from .gpu import units
 from .gpu.request import NO_GPU
-from .gpus import Grant
+from .gpus import Grant, Judged
 from .image.facts import identity
 from .launch import Kernel, Prepared, write_running
 from .progress import Report, Step, unheard
@@ -135,11 +137,14 @@ async def _claim(
         await asyncio.to_thread(entry.withdraw, run)
         await _limit(engine, entry, wanted.limits)
         if gpu.uuids:
-            same = replace(prepared.config, gpus=gpu.uuids, when_full="fail")
+            wanted_gpus = replace(_choice(prepared.config, entry), when_full="fail")
             leaser, uid = request.run or run, prepared.identity.host_uid
-            gpu = await gpus.grant(prepared.gpu, same, engine, prepared.info, leaser, uid, unheard)
+            gpu = await gpus.grant(prepared.gpu, wanted_gpus, engine, prepared.info, leaser, uid, unheard)
+            if not set(gpu.uuids) <= set(entry.gpus):
+                raise TfgpuError("It doesn't see the GPU that is free.", "")
         run = await asyncio.to_thread(_hand_over, run, prepared, entry)
-        await line.send({"go": True})
+        narrowed = list(gpu.uuids) if set(gpu.uuids) != set(entry.gpus) else []
+        await line.send({"go": True, "gpus": narrowed})
         # The kernel closes when it has become what was claimed.
         await asyncio.wait_for(line.reader.read(), waiting.ANSWER_SECONDS)
     except BaseException as error:
@@ -196,13 +201,33 @@ def _unfit_gpus(prepared: Prepared, entry: Waiting) -> str:
         return ""
     held = {holder.gpu for holder in lease.held_by(run.path)} if run else set()
     if held:
-        return "" if held == set(entry.gpus) else "the GPUs are others than the kernel had"
+        return "" if held <= set(entry.gpus) else "the GPUs are others than the kernel had"
     try:
-        here, same = units.units(judged.sample), replace(config, gpus=entry.gpus)
-        gpus.pick(same, here, lease.holders(), len(lease.waiting()), judged.policy)
+        seen = [unit for unit in units.units(judged.sample) if unit.uuid in entry.gpus]
+        gpus.pick(_choice(config, entry), seen, lease.holders(), len(lease.waiting()), judged.policy)
     except TfgpuError as error:
         return f"the GPUs can't be had: {error.message}"
     return ""
+
+
+def seen_ahead(prepared: Prepared, judged: Judged) -> tuple[str, ...]:
+    """Return the GPUs that a waiting kernel shall see: any that may be shared, else those that a start would get.
+
+    Which of them are its own is said when it is taken. Where the environment chooses among GPUs by number already,
+    they must be the final ones.
+    """
+    config = prepared.config
+    chooses = any(CUDA_CHOICE in env for env in (prepared.env, dict(config.env)))
+    if config.gpu_sharing == "shared" and isinstance(config.gpus, int) and judged.sample is not None and not chooses:
+        return tuple(unit.uuid for unit in units.units(judged.sample))
+    return tuple(unit.uuid for unit in judged.likely)
+
+
+def _choice(config: KernelConfig, entry: Waiting) -> KernelConfig:
+    """Return the settings by which GPUs are chosen among those that a waiting kernel sees."""
+    if isinstance(config.gpus, int) and config.gpus < len(entry.gpus):
+        return config
+    return replace(config, gpus=entry.gpus)
 
 
 def _packages_refusal(prepared: Prepared) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from . import gpus, launches, quiet, waiting
 from .boot.variables import matters_early
 from .boot.warm import ORDER_FILE
-from .claim import Wish, granted, kept_here, taken_here
+from .claim import Wish, granted, kept_here, seen_ahead, taken_here
 from .engine.base import Engine, Exit
 from .errors import TfgpuError
 from .launch import Prepared, start
@@ -183,7 +183,7 @@ class Pool:
         grant = None
         try:
             judged = await gpus.judge(config, prepared.gpu.policy, prepared.info, unheard)
-            grant = granted(prepared, tuple(unit.uuid for unit in judged.likely))
+            grant = granted(prepared, seen_ahead(prepared, judged))
         except TfgpuError as error:
             log.info("No kernel is made ready ahead: %s", error.message)
         if grant is None:

@@ -3,6 +3,8 @@
  * NVIDIA's cuda.h is in no small package, so the few prototypes are written out (CUDA Driver API, 13.0).
  */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "state.h"
 
@@ -12,8 +14,13 @@ enum { NO_DEVICE = 100, UNKNOWN = 999 };
 
 static int visible(void) {
     const state_t *state = state_now();
+    const char *chosen = getenv("CUDA_VISIBLE_DEVICES");
     int count = 0;
-    for (int i = 0; i < state->gpus; i++) count += state_gpu_visible(&state->gpu[i]);
+    for (int i = 0; i < state->gpus; i++) {
+        if (!state_gpu_visible(&state->gpu[i])) continue;
+        /* By UUID alone: the numbers are CUDA's own, which nobody here has. */
+        count += !chosen || strstr(chosen, state->gpu[i].uuid) != NULL;
+    }
     return count;
 }
 

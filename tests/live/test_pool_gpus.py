@@ -31,6 +31,18 @@ def leased():
     return sorted(holder.gpu for holder in lease.holders() if holder.run.startswith(mine))
 
 INIT = "import ctypes; print(ctypes.CDLL('libcuda.so.1').cuInit(0))"
+SEEN = (
+    "import ctypes, os\\n"
+    "def seen():\\n"
+    "    count = ctypes.c_int()\\n"
+    "    ctypes.CDLL('libcuda.so.1').cuDeviceGetCount(ctypes.byref(count))\\n"
+    "    get = ctypes.CDLL(None).getenv\\n"
+    "    get.restype = ctypes.c_char_p\\n"
+    "    return count.value, (get(b'CUDA_VISIBLE_DEVICES') or b'').decode()\\n"
+    "print(*seen())\\n"
+    "os.environ['CUDA_VISIBLE_DEVICES'] = '0'\\n"
+    "print(*seen())"
+)
 
 async def main():
     told = {}
@@ -48,6 +60,7 @@ async def main():
                     told["leased by both"] = leased()
                     told["cuInit"] = await second.run(INIT)
                     told["opened then"] = opened(container_of(second))
+                    told["seen"] = (await second.run(SEEN)).split()
             except Exception as error:
                 told["refused"] = type(error).__name__
             ready = await one_ready(kept)
@@ -96,10 +109,24 @@ def test_exclusive_gpu_that_another_kernel_has_is_not_taken(gpus: Machine) -> No
     assert seen["after the restart"] == seen["first"]
 
 
-def test_shared_gpu_is_taken_with_the_kernel(gpus: Machine) -> None:
-    """A kernel that waits for a shared GPU opens nothing, and its lease begins when it is taken."""
+def test_shared_gpus_are_narrowed_when_the_kernel_is_taken(gpus: Machine) -> None:
+    """A kernel that waits sees all shared GPUs and opens none; taken, CUDA shows it the one that is least used."""
     seen = told(gpus, 2)
+    both = sorted(gpu.uuid for gpu in machine(2).gpus)
     assert seen["leased"] == seen["first"]
     assert seen["opened"] is False
+    assert sorted(seen["waits for"]) == both
     assert seen["second is the one that waited"] is True
+    assert seen["leased by both"] == both
     assert seen["cuInit"] == "0\n"
+    assert seen["seen"] == ["1", *seen["second"]] * 2
+    assert seen["restart took the one that waited"] is True
+    assert seen["after the restart"] == seen["first"]
+
+
+def test_all_shared_gpus_are_not_narrowed(gpus: Machine) -> None:
+    """A kernel that gets all GPUs that it sees finds no variable set, and what it sets is left alone."""
+    seen = told(gpus, 1)
+    assert seen["second is the one that waited"] is True
+    assert seen["second"] == seen["first"] == seen["waits for"]
+    assert seen["seen"] == ["1", "0", "0"]  # the double of CUDA knows GPUs by UUID alone

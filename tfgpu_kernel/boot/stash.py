@@ -25,7 +25,8 @@ class Unit:
         self.asked = asked
         self.modules: Dict[str, Any] = {}
         self.needs: List[Unit] = []  # units that must be there before this one
-        self.printed = ["", ""]  # on standard output and standard error
+        self.printed = ["", ""]  # by Python, on standard output and standard error
+        self.native = [b"", b""]  # by others, there
         self.environ: Dict[str, str] = {}
         self.filters: List[Any] = []
         self.shown = False
@@ -68,7 +69,7 @@ class Stash:
                     raise
                 found = False
         self._loading = None
-        unit.printed = capture.printed
+        unit.printed, unit.native = capture.printed, capture.native
         for other in self.units + self._parts:  # what this one brought back is hidden again
             if other.shown:
                 self._hide(other, other.modules)
@@ -136,6 +137,11 @@ class Stash:
         self._told(unit)
         sys.stdout.write(unit.printed[0])
         sys.stderr.write(unit.printed[1])
+        # Newer ipykernels show this in the cell, older ones don't: as if it were printed now.
+        for number in (1, 2):
+            native = unit.native[number - 1]
+            while native:
+                native = native[os.write(number, native) :]
 
     # -- what the import system asks ------------------------------------------------------------------
 
@@ -240,7 +246,7 @@ class _Capture:
     """Take what Python and native code print, and keep it."""
 
     def __enter__(self) -> "_Capture":
-        self.printed = ["", ""]
+        self.printed, self.native = ["", ""], [b"", b""]
         self._python = sys.stdout, sys.stderr
         self._files: List[Any] = []
         self._kept: List[int] = []
@@ -249,18 +255,22 @@ class _Capture:
             self._files.append(file)
             self._kept.append(os.dup(number))
             os.dup2(file.fileno(), number)
-        self._streams = [_Stream(open(os.dup(number), "w", buffering=1)) for number in (1, 2)]  # noqa: SIM115
+        self._streams = [_Stream(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in (1, 2)]  # noqa: SIM115
         sys.stdout, sys.stderr = cast(Any, self._streams)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for index, stream in enumerate(self._streams):
-            stream.target.close()
-            stream.target = self._python[index]
         sys.stdout, sys.stderr = self._python
+        for index, stream in enumerate(self._streams):
+            file, stream.target = stream.target, self._python[index]
+            self.printed[index] = _read(file)
         for index, number in enumerate((1, 2)):
             os.dup2(self._kept[index], number)
             os.close(self._kept[index])
-            self._files[index].seek(0)
-            self.printed[index] = self._files[index].read().decode(errors="replace")
-            self._files[index].close()
+            self.native[index] = _read(self._files[index])
+
+
+def _read(file: Any) -> Any:
+    with file:
+        file.seek(0)
+        return file.read()

@@ -6,7 +6,8 @@ socket. Whoever connects there first and claims it gets it; the others are refus
 1. The server that made it connects and *holds* it. When that connection ends unclaimed, so does the kernel: there are
    no orphans. It is told what the kernel weighs.
 2. A claim says environment, folder and key. The kernel becomes what was claimed and answers ``yours``.
-3. The claimer takes the run folder over and says ``go``. When it is gone instead, the kernel ends: half a claim leaves
+3. The claimer takes the run folder over and says ``go``, and which of the GPUs that the container sees are the
+   kernel's, where they are not all. When it is gone instead, the kernel ends: half a claim leaves
    nothing behind.
 """
 
@@ -20,7 +21,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Optional, Sequence, cast
 
-from . import here, variables
+from . import here, narrow, variables
 from .codes import CLAIM_BROKEN, NOT_HELD
 from .stash import Stash, Unit
 from .variables import KERAS_FILE
@@ -142,10 +143,13 @@ class Waiting:
             if claim["key"] is not None:
                 self._app.session.key = claim["key"].encode()
             os.unlink(os.path.join(self._folder, ORDER_FILE))
-            self._watch()
             send(connection, {"yours": True})
-            if receive(connection) is None:
+            last = receive(connection)
+            if last is None:
                 raise OSError("the claimer is gone")
+            if last.get("gpus"):
+                narrow.narrow(last["gpus"])
+            self._watch()
         except Exception as error:
             os.write(2, ("tfgpu: a claim broke off: %s\n" % error).encode())
             os._exit(CLAIM_BROKEN)
@@ -185,7 +189,7 @@ class Waiting:
         """Notice variables that a cell sets before it imports what is imported already."""
         if not self._stash.units:
             return
-        owner = _putenv_owner()
+        owner = narrow.putenv_owner()
         self._putenv = original = owner.putenv
 
         def putenv(key: Any, value: Any) -> None:
@@ -210,7 +214,7 @@ class Waiting:
 
     def _unwatch(self) -> None:
         if self._putenv is not None:
-            _putenv_owner().putenv, self._putenv = self._putenv, None
+            narrow.putenv_owner().putenv, self._putenv = self._putenv, None
 
     def _tell(self, names: Sequence[str]) -> None:
         hidden = [unit.name for unit in self._stash.units if not unit.shown] or [self._stash.units[0].name]
@@ -233,11 +237,6 @@ def _keras_settings() -> str:
             return file.read()
     except (OSError, UnicodeDecodeError):
         return ""
-
-
-def _putenv_owner() -> Any:
-    """Where os.environ looks the function up: Python 3.6 to 3.8 keep it in os.environ itself."""
-    return os.environ if hasattr(os.environ, "putenv") else os
 
 
 def send(connection: socket.socket, message: Dict[str, Any]) -> None:
