@@ -30,7 +30,7 @@ _OURS: Final = "label=io.tfgpu.kind=kernel"
 async def measure(stage: Stage, rounds: Rounds, counts: tuple[int, ...] = COUNTS, idle_seconds: float = 30.0) -> Result:
     """Start so many, let them idle, remove them; each number on a server of its own. ``rounds`` repeats all."""
     result = Result("many", facts={"idle seconds": idle_seconds, "starts at a time": AT_ONCE, "kernels": {}})
-    engine = Path(os.environ["DOCKER_HOST"].removeprefix("unix://"))
+    engine = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
     door = stage.work.parent / "door.sock"
     with counting(engine, door) as counted:
         os.environ["DOCKER_HOST"] = f"unix://{door}"
