@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,8 +29,6 @@ from tfgpu_kernel.provisioner import TfgpuProvisioner
 from .lag import measured
 from .serving import Server
 
-HELD_UP_SECONDS = 0.25
-"""A call that blocks takes longer; on a machine that is busy with other things 50 ms are soon over."""
 OUT_OF_MEMORY = "x = bytearray(2**30)\nx[::4096] = b'1' * len(x[::4096])"
 CHILD = (
     "import subprocess, sys\n"
@@ -49,25 +47,29 @@ def provisioner_of(driven: Driven) -> TfgpuProvisioner:
 
 async def told(driven: Driven, code: str, within: float = 5) -> TfgpuError:
     """Run a cell that ends the kernel; return why that was, told once and soon, and the loop not held up."""
-    driven.client.execute(code)
-    return await death(driven, within)
+
+    async def end() -> None:
+        driven.client.execute(code)
+
+    return await death(driven, end, within)
 
 
-async def death(driven: Driven, within: float = 5) -> TfgpuError:
-    """Wait for a kernel's end; return its account."""
+async def death(driven: Driven, end: Callable[[], Awaitable[object]], within: float = 5) -> TfgpuError:
+    """End a kernel; return its account."""
     provisioner = provisioner_of(driven)
-    began = time.monotonic()
     async with measured() as lag:
+        await end()
+        began = time.monotonic()
         while await provisioner.poll() is None:
             assert time.monotonic() - began < within, "it is not told"
             await asyncio.sleep(0.02)
-    seconds = time.monotonic() - began
+        seconds = time.monotonic() - began
     mine = [one for one in obituaries.recent() if one.kernel_id == provisioner.kernel_id]
     assert len(mine) == 1
     state = provisioner.run.state() if provisioner.run else None
     assert state is not None and state.death == mine[0].account.message
-    print(f"told after {seconds:.2f} s, loop lag p99 {lag.p99 * 1000:.1f} ms: {mine[0].account.message}")
-    assert lag.p99 < HELD_UP_SECONDS
+    print(f"told after {seconds:.2f} s: {mine[0].account.message}")
+    lag.check()
     return mine[0].account
 
 
@@ -118,10 +120,9 @@ async def test_signals_and_exit_codes(
 async def test_a_container_removed_from_outside(kernels: Path, workspace: Path) -> None:
     """A container that somebody removed by force is told as such."""
     async with kernel(workspace) as driven:
-        subprocess.run(
-            ["docker", "rm", "--force", provisioner_of(driven).container], check=True, capture_output=True
-        )
-        assert "removed from outside" in (await death(driven)).message
+        command = ["docker", "rm", "--force", provisioner_of(driven).container]
+        gone = await death(driven, lambda: asyncio.to_thread(subprocess.run, command, check=True, capture_output=True))
+        assert "removed from outside" in gone.message
 
 
 @pytest.mark.nightly
@@ -130,8 +131,10 @@ async def test_a_full_workspace(kernels: Path, workspace: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", workspace], check=True)
     try:
         async with kernel(workspace) as driven:
-            assert await driven.run("open('big', 'wb').write(bytes(2**21))") == "OSError"
-            assert await driven.run("print('alive')") == "alive\n"
+            async with measured() as lag:
+                assert await driven.run("open('big', 'wb').write(bytes(2**21))") == "OSError"
+                assert await driven.run("print('alive')") == "alive\n"
+            lag.check()
             (workspace / "big").unlink()
             assert await driven.run("print(open('small', 'w').write('x'))") == "1\n"
     finally:
@@ -144,10 +147,12 @@ async def test_a_removed_run_folder(kernels: Path, workspace: Path) -> None:
         await driven.run("x = 1")
         run = provisioner_of(driven).run
         assert run is not None
-        shutil.rmtree(run.path)
-        assert await driven.run("print(x + 1)") == "2\n"
-        assert await driven.manager.is_alive()
-        await driven.restart()
+        async with measured() as lag:
+            shutil.rmtree(run.path)
+            assert await driven.run("print(x + 1)") == "2\n"
+            assert await driven.manager.is_alive()
+            await driven.restart()
+        lag.check()
         assert await driven.run("print(2 + 2)") == "4\n"
 
 
@@ -159,8 +164,10 @@ async def test_fifty_restarts(kernels: Path, workspace: Path) -> None:
     async with kernel(workspace) as driven:
         await driven.restart()
         before = held(runtime)
-        for _ in range(50):
-            await driven.restart()
+        async with measured() as lag:
+            for _ in range(50):
+                await driven.restart()
+        lag.check()
         after = held(runtime)
     print(f"before {before}, after {after}")
     assert after.pop("descriptors") <= before.pop("descriptors") + THREADS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -206,11 +207,17 @@ print(sorted({int(r[1].rpartition(':')[2], 16) for r in rows if r[3] == '0A'}))
 
 @pytest.fixture
 def network() -> Iterator[str]:
-    """Make a network of Docker's with a name."""
-    name = f"tfgpu-test-{os.getpid()}"
-    subprocess.run(["docker", "network", "create", name], check=True, capture_output=True)
-    yield name
-    subprocess.run(["docker", "network", "rm", name], check=True, capture_output=True)
+    """Make a network of Docker's with a name; its containers reach each other, whatever else is let through."""
+    name = f"tfgpu-t{os.getpid() % 10**6}"
+    bridge = f"--opt=com.docker.network.bridge.name={name}"
+    with contextlib.ExitStack() as undo:
+        subprocess.run(["docker", "network", "create", bridge, name], check=True, capture_output=True)
+        undo.callback(subprocess.run, ["docker", "network", "rm", name], check=True, capture_output=True)
+        if os.geteuid() == 0 and shutil.which("iptables"):  # an engine may leave the packet filter alone
+            rule = ["FORWARD", "-i", name, "-o", name, "-j", "ACCEPT"]
+            subprocess.run(["iptables", "-I", *rule], check=True, capture_output=True)
+            undo.callback(subprocess.run, ["iptables", "-D", *rule], check=True, capture_output=True)
+        yield name
 
 
 @pytest.mark.parametrize("mode", ["bridge", "named", "none"])
@@ -236,8 +243,8 @@ async def test_a_neighbour_reaches_nothing(
             check=True, capture_output=True, text=True,
         ).stdout  # fmt: skip
     answers = dict(line.split() for line in done.splitlines())
-    if answers["5000"] != "0":
-        pytest.skip(f"on this engine containers on the network {mode} reach no port of each other at all")
+    if answers["5000"] != "0" and mode == "bridge":
+        pytest.skip("on this engine's own network containers reach no port of each other at all")
     assert len(answers) == len(tried)
     assert [port for port, error in answers.items() if error == "0"] == ["5000"]
 
