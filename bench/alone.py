@@ -1,7 +1,8 @@
-"""A contender's start in a process of its own, as JSON; of two starts the second, which finds everything loaded.
+"""A contender measured in a process of its own, as JSON: ``python -m bench.alone MEASUREMENT CONTENDER FOLDER``.
 
 gateway_provisioners listens for its kernels in the background of the process that it is used in, which keeps waiting
-whatever else that process starts: 0.2 s at each start, seen with it and without. So it has a process for itself.
+whatever else that process does: 0.2 s at each start and 20 ms at each round trip, seen with it and without. So it has a
+process for itself (:mod:`bench.apart`).
 """
 
 from __future__ import annotations
@@ -11,17 +12,27 @@ import json
 import sys
 from pathlib import Path
 
+from . import messages, restarts, starts
+from .driving import started
 from .results import Result
-from .starts import one
 
 
-async def main(contender: str, work: Path) -> None:
-    """Start a contender in a folder twice, and print the seconds of the second start's steps."""
-    await one(contender, work, Result(""))
+async def main(measurement: str, contender: str, work: Path) -> None:
+    """Measure a contender in a folder, and print its samples; what comes first finds everything loaded."""
     told = Result("")
-    await one(contender, work, told)
-    print(json.dumps({workload: samples[contender][0] for workload, samples in told.series.items()}))
+    if measurement == "starts":
+        await starts.one(contender, work, Result(""))
+        await starts.one(contender, work, told)
+    elif measurement == "restarts":
+        async with started(contender, work) as (driven, _):
+            await driven.first_result()
+            await restarts.anew(driven, told)
+    else:
+        async with started(contender, work) as (driven, _):
+            await driven.output(messages.PRINTING)
+            await messages.one(driven, contender, told)
+    print(json.dumps({workload: samples[contender] for workload, samples in told.series.items()}))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3])))

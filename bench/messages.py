@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from .apart import apart
 from .contenders import COLD, GATEWAY, LOCAL, OURS
 from .driving import Driven, started, timed
 from .results import Result
@@ -16,23 +17,25 @@ DISPLAY = "from IPython.display import display\ndisplay({'text/plain': 'x' * 20_
 
 
 async def measure(stage: Stage, rounds: Rounds) -> Result:
-    """Let kernels that all live at once work in turn."""
+    """Let kernels work in turn: two that live all the time, and one of others' in a process of its own each time."""
     result = Result("messages")
-    async with (
-        started(LOCAL, stage.work) as (local, _),
-        started(GATEWAY, stage.work) as (gateway, _),
-        started(COLD, stage.work) as (ours, _),
-    ):
-        kernels = [(LOCAL, local), (GATEWAY, gateway), (OURS, ours)]
-        for _, driven in kernels:
-            await driven.output(PRINTING)
+    async with started(LOCAL, stage.work) as (local, _), started(COLD, stage.work) as (ours, _):
+        kernels: dict[str, Driven | None] = {LOCAL: local, OURS: ours, GATEWAY: None}
+        for fresh in (local, ours):
+            await fresh.output(PRINTING)
         for number in rounds:
-            for contender, driven in kernels[number % 3 :] + kernels[: number % 3]:
-                await _one(driven, contender, result)
+            turn = number % len(kernels)
+            for contender in (list(kernels) * 2)[turn : turn + len(kernels)]:
+                driven = kernels[contender]
+                if driven is None:
+                    await apart("messages", contender, stage.work, result)
+                else:
+                    await one(driven, contender, result)
     return result
 
 
-async def _one(driven: Driven, contender: str, told: Result) -> None:
+async def one(driven: Driven, contender: str, told: Result) -> None:
+    """Let a kernel do each kind of work once, and note how long that takes."""
     for _ in range(TRIPS):
         told.add("round trip", contender, await timed(driven.info()))
     began = time.perf_counter()

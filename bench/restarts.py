@@ -7,6 +7,7 @@ import time
 from concurrent.futures import Future
 from typing import Any
 
+from .apart import apart
 from .contenders import COLD, GATEWAY, LOCAL, WARM
 from .driving import Driven, started
 from .results import Result
@@ -36,10 +37,7 @@ async def measure(stage: Stage, rounds: Rounds) -> Result:
                 await one_ready()
                 await _restart(driven, contender, told)
             await one_ready()
-            # A kernel of its own each time: it has new ports after a restart, which channels don't follow.
-            async with started(GATEWAY, stage.work) as (gateway, _):
-                await gateway.first_result()
-                await _restart_anew(gateway, told)
+            await apart("restarts", GATEWAY, stage.work, told)
     return result
 
 
@@ -57,7 +55,8 @@ async def _restart(driven: Driven, contender: str, told: Result) -> None:
         told.add("of that, after the old kernel's end", contender, over - ends[0])
 
 
-async def _restart_anew(driven: Driven, told: Result) -> None:
+async def anew(driven: Driven, told: Result) -> None:
+    """Restart a kernel of gateway_provisioners: it has new ports afterwards, which channels don't follow."""
     began = time.perf_counter()
     await driven.manager.restart_kernel()
     driven.client.stop_channels()

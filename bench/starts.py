@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import time
 from pathlib import Path
 
+from .apart import apart
 from .contenders import COLD, FLOOR, GATEWAY, LOCAL, WARM
 from .driving import started, timed
 from .results import Result
@@ -29,7 +28,7 @@ async def measure(stage: Stage, rounds: Rounds) -> Result:
                 if contender == FLOOR:
                     await _floor(stage, told)
                 elif contender == GATEWAY:
-                    await _alone(contender, stage, told)
+                    await apart("starts", contender, stage.work, told)
                 else:
                     await one(contender, stage.work, told)
     return result
@@ -41,15 +40,6 @@ async def _floor(stage: Stage, told: Result) -> None:
     container = await asyncio.create_subprocess_exec(*command)
     assert await container.wait() == 0
     told.add("start to kernel_info", FLOOR, time.perf_counter() - began)
-
-
-async def _alone(contender: str, stage: Stage, told: Result) -> None:
-    command = (sys.executable, "-m", "bench.alone", contender, str(stage.work))
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    printed, _ = await process.communicate()
-    assert process.returncode == 0
-    for workload, seconds in json.loads(printed.splitlines()[-1]).items():
-        told.add(workload, contender, seconds)
 
 
 async def one(contender: str, work: Path, told: Result) -> None:
