@@ -203,7 +203,7 @@ async def test_4_an_automatic_restart_that_raises(
 async def test_5_no_port_is_kept_over_a_restart(kernels: Path, workspace: Path) -> None:
     """Trap 5: TCP ports are kept over a restart, and may be taken meanwhile; our kernels have none."""
     local = AsyncIOLoopKernelManager(kernel_name="python3")
-    if "python3" in local.kernel_spec_manager.find_kernel_specs():  # type: ignore[union-attr]
+    if "python3" in local.kernel_spec_manager.find_kernel_specs():
         await local.start_kernel(cwd=str(workspace))
         try:
             before = local.shell_port

@@ -66,7 +66,20 @@ async def run(arguments: argparse.Namespace) -> int:
                 str(error),
             ) from error
     print(f"Installed {arguments.name} in {where}")
+    if not arguments.prefix:
+        _tell_of_another(arguments.name, where)
     return 0
+
+
+def _tell_of_another(name: str, where: str) -> None:
+    """Say so when Jupyter finds another kernelspec of the name first: in an environment, its own before the user's."""
+    first = KernelSpecManager().find_kernel_specs().get(name, where)
+    if Path(first).resolve() != Path(where).resolve():
+        print(
+            f"This Python's Jupyter finds another kernel {name} before it, in {first}.\n"
+            "What to do: install it there, too (--sys-prefix), or give it another --name.",
+            file=sys.stderr,
+        )
 
 
 def kernelspec(display_name: str, settings: dict[str, Any]) -> dict[str, Any]:
