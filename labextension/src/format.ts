@@ -58,7 +58,13 @@ export function modelName(name: string): string {
 /** What a kernel does, in a word or two. */
 export function activity(kernel: IKernel, trans: TranslationBundle): string {
   if (kernel.idle_seconds === null) {
-    return kernel.state === 'busy' ? trans.__('busy') : kernel.state;
+    const words: Record<string, string> = {
+      busy: trans.__('busy'),
+      dead: trans.__('dead'),
+      restarting: trans.__('restarting'),
+      starting: trans.__('starting')
+    };
+    return words[kernel.state] ?? kernel.state;
   }
   const minutes = Math.floor(kernel.idle_seconds / 60);
   if (minutes < 1) {

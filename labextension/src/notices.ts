@@ -5,6 +5,7 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { ILaunches, type ITrouble } from './launches';
 import { performer } from './perform';
+import { readAll } from './tell';
 import { Commands, IGpuModel } from './tokens';
 import { failureText } from './words';
 
@@ -72,6 +73,7 @@ export const notices: JupyterFrontEndPlugin<void> = {
         Notification.warning(text, {
           autoClose: false,
           actions: [
+            ...readAll(text, trans),
             {
               label: trans.__('Use Another Image…'),
               callback: () =>
@@ -84,7 +86,10 @@ export const notices: JupyterFrontEndPlugin<void> = {
           ]
         });
       } else {
-        Notification.info(text, { autoClose: READ_WITHIN });
+        Notification.info(text, {
+          autoClose: READ_WITHIN,
+          actions: readAll(text, trans)
+        });
       }
     });
     const tell = (trouble: ITrouble): void => {

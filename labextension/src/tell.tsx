@@ -1,4 +1,4 @@
-import { Dialog, Notification } from '@jupyterlab/apputils';
+import { Dialog, Notification, showDialog } from '@jupyterlab/apputils';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { ReactWidget } from '@jupyterlab/ui-components';
 import * as React from 'react';
@@ -30,6 +30,28 @@ export function tell(failure: IFailure, trans: TranslationBundle): void {
       }
     ]
   });
+}
+
+/** A button that shows a text whole, where it is longer than a notification shows. */
+export function readAll(
+  text: string,
+  trans: TranslationBundle
+): Notification.IAction[] {
+  return text.length <= LONGEST
+    ? []
+    : [
+        {
+          label: trans.__('Read All'),
+          callback: event => {
+            event.preventDefault(); // the notification stays
+            void showDialog({
+              title: trans.__('About This Kernel’s Image'),
+              body: text,
+              buttons: [Dialog.okButton({ label: trans.__('Close') })]
+            });
+          }
+        }
+      ];
 }
 
 function more(failure: IFailure, trans: TranslationBundle): void {

@@ -63,6 +63,33 @@ def test_another_image_is_one_click_away(lab: Lab, preset: str) -> None:
 
 
 @needs_own_engine
+def test_advice_to_take_another_image_can_be_followed_at_once(gpu_lab: Lab, driver: Driver) -> None:
+    """An image that is too old for the GPU starts, with advice that stays, can be read whole, and has a button."""
+    old, known = "tensorflow/tensorflow:2.3.0-gpu", "tensorflow/tensorflow:2.17.0-gpu"
+    docker = driver.machine.daemon.docker
+    for name in (old, known):
+        docker("tag", gpu_machine.SLIM, name)
+    gpu_lab.server.kernelspec("old", "Old (Docker)", image=old, network="none", gpus=["0"])
+    gpu_lab.server.notebook("old.ipynb", "1 + 1", kernel="old")
+    gpu_lab.open()
+    gpu_lab.notebook("old.ipynb")
+    gpu_lab.idle()
+    toast = gpu_lab.page.locator(".Toastify__toast", has_text=f"{old} was made before NVIDIA A100")
+    toast.get_by_role("button", name="Read All").click()
+    dialog = gpu_lab.page.locator(".jp-Dialog")
+    expect(dialog).to_contain_text(f"Take {known} instead (image = tf2.17-gpu).")
+    dialog.get_by_role("button", name="Close").last.click()
+    toast.get_by_role("button", name="Use Another Image").click()
+    expect(dialog).to_contain_text("Use tf2.17-gpu?")
+    dialog.get_by_role("button", name="Use It").click()
+    expect(gpu_lab.page.locator(".jp-Toolbar-kernelName:visible")).to_contain_text("Old (Docker), image tf2.17-gpu")
+    gpu_lab.idle()
+    cell = gpu_lab.run("6 * 7")
+    expect(cell.locator(".jp-OutputArea-output")).to_contain_text("42")
+    docker("rmi", old, known)
+
+
+@needs_own_engine
 def test_the_notebook_that_holds_the_gpu_can_go(gpu_lab: Lab, driver: Driver) -> None:
     """Both GPUs are held: the button lists who has them, idle or busy, ends the chosen one, and the kernel starts."""
     gpu_lab.server.kernelspec("alone", "Alone", image=gpu_machine.SLIM, network="none", gpus=1, gpu_sharing="exclusive")
