@@ -12,7 +12,7 @@ from tests.live.conftest import install, made
 from tfgpu_kernel import kept
 from tfgpu_kernel.runfolder import RunFolder
 
-from .serving import Page, Server
+from .serving import Server
 
 COUNT = "import time\nfor n in range(%d):\n    print(n)\n    time.sleep(0.02)"
 
@@ -28,24 +28,23 @@ def gaps(text: str, upto: int) -> list[str]:
     return [f"lost {lost}", f"doubled {doubled}", "order"]
 
 
-def begin(page: Page, upto: int, cell: str = "") -> tuple[str, str]:
-    """Start counting; return the request and what was printed by the time it is well under way."""
-    request = page.send(COUNT % upto, cell)
-    printed = page.until(request, lambda text: text.count("\n") >= 10)
-    # A server that is killed between handing a message over and noting that has no record of it: it comes twice.
-    time.sleep(0.05)
-    return request, printed
+def left(server: Server, kernel: str, upto: int, cell: str = "") -> tuple[str, str, str]:
+    """Kill the server while a cell counts; return the page's session, the request, and what it had seen."""
+    with server.page(kernel) as page:
+        request = page.send(COUNT % upto, cell)
+        seen = page.until(request, lambda text: text.count("\n") >= 10)
+        # A server that is killed between handing a message over and noting that has no record of it: it comes twice.
+        time.sleep(0.05)
+        server.kill()
+        return page.session, request, seen + page.rest(request)
 
 
 def test_a_page_left_open_sees_every_line_once_while_the_cell_goes_on(server: Server) -> None:
     """The cell outlasts the server's absence: no line is lost or doubled, and the reply arrives."""
     kernel = server.session("open.ipynb")["kernel"]["id"]
-    with server.page(kernel) as page:
-        request, before = begin(page, 400)
-        server.kill()
-        before += page.rest(request)
+    session, request, before = left(server, kernel, 400)
     server.start()
-    with server.page(kernel, page.session) as page:
+    with server.page(kernel, session) as page:
         assert gaps(before + page.until(request), 400) == []
         assert page.run("print(n)") == "399\n"
 
@@ -53,13 +52,10 @@ def test_a_page_left_open_sees_every_line_once_while_the_cell_goes_on(server: Se
 def test_a_page_left_open_sees_the_end_of_a_cell_that_ended_meanwhile(server: Server) -> None:
     """The cell ends while no server is there: its last lines and its reply, which nobody could take, arrive."""
     kernel = server.session("open.ipynb")["kernel"]["id"]
-    with server.page(kernel) as page:
-        request, before = begin(page, 40)
-        server.kill()
-        before += page.rest(request)
+    session, request, before = left(server, kernel, 40)
     time.sleep(2)
     server.start()
-    with server.page(kernel, page.session) as page:
+    with server.page(kernel, session) as page:
         assert gaps(before + page.until(request), 40) == []
         assert page.run("print(n)") == "39\n"
 
@@ -67,10 +63,7 @@ def test_a_page_left_open_sees_the_end_of_a_cell_that_ended_meanwhile(server: Se
 def test_a_page_loaded_anew_takes_the_lines_by_cell(server: Server) -> None:
     """Another session gets nothing on its channels that it can't place; a call gives all, by cell, and once."""
     kernel = server.session("anew.ipynb")["kernel"]["id"]
-    with server.page(kernel) as page:
-        request, before = begin(page, 200, cell="c1")
-        server.kill()
-        before += page.rest(request)
+    _, request, _ = left(server, kernel, 200, cell="c1")
     server.start()
     with server.page(kernel) as anew:
         [taken] = server.call("DELETE", f"tfgpu/kept/{kernel}").json()["requests"]
@@ -117,12 +110,10 @@ def test_an_old_kernel_keeps_too(server: Server, kernels: Path) -> None:
     kernel = server.session("old.ipynb", "old")["kernel"]["id"]
     with server.page(kernel) as page:
         assert page.run("import sys; print(sys.version_info[:2])") == "(3, 6)\n"
-        request, before = begin(page, 100)
-        server.kill()
-        before += page.rest(request)
+    session, request, before = left(server, kernel, 100)
     time.sleep(3)
     server.start()
-    with server.page(kernel, page.session) as page:
+    with server.page(kernel, session) as page:
         assert gaps(before + page.until(request), 100) == []
         assert page.run("print(n)") == "99\n"
 
@@ -131,10 +122,7 @@ def test_an_old_kernel_keeps_too(server: Server, kernels: Path) -> None:
 def test_a_page_that_comes_late_has_the_lines_in_order(server: Server) -> None:
     """What is printed between the next server's coming and the page's only the server hears, and in its place."""
     kernel = server.session("late.ipynb")["kernel"]["id"]
-    with server.page(kernel) as page:
-        request, before = begin(page, 2000, cell="c1")
-        server.kill()
-        before += page.rest(request)
+    left(server, kernel, 2000, cell="c1")
     server.start()
     time.sleep(6)  # beyond what the kernel keeps when the server comes
     with server.page(kernel):
