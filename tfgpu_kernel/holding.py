@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import time
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ def _holder(holder: Holder) -> str:
     state = RunFolder(Path(holder.run)).state()
     if state is not None:
         what = state.notebook or f"kernel {state.kernel_id[:8]}"
+        what += f" of {_user(holder.uid)}" if holder.uid != os.geteuid() else ""
     else:
         what = f"a kernel of {_user(holder.uid)}"
     return f"{what} since {since}"
