@@ -42,26 +42,28 @@ def counting(engine: Path, door: Path) -> Iterator[Counted]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner, outer = await asyncio.open_unix_connection(str(engine))
-        await asyncio.gather(_pass_on(reader, outer, counted), _pass_on(inner, writer, None))
+        with contextlib.suppress(asyncio.CancelledError):  # asyncio would print it
+            await asyncio.gather(_pass_on(reader, outer, counted), _pass_on(inner, writer, None))
         for end in (writer, outer):
             end.close()
 
-    asyncio.run_coroutine_threadsafe(asyncio.start_unix_server(serve, str(door)), loop).result()
+    server = asyncio.run_coroutine_threadsafe(asyncio.start_unix_server(serve, str(door)), loop).result()
     try:
         yield counted
     finally:
-        asyncio.run_coroutine_threadsafe(_end(), loop).result()
+        asyncio.run_coroutine_threadsafe(_end(server), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         door.unlink()
 
 
-async def _end() -> None:
+async def _end(server: asyncio.Server) -> None:
     """End what still passes on: the engine's stream of events never ends by itself."""
-    passing = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in passing:
-        task.cancel()
-    await asyncio.gather(*passing, return_exceptions=True)
+    server.close()
+    while passing := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in passing:
+            task.cancel()
+        await asyncio.wait(passing, timeout=1)
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counted: Counted | None) -> None:
