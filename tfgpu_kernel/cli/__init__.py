@@ -21,14 +21,14 @@ INTERRUPTED: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all verbs."""
+def parser(known: Sequence[str] = VERBS) -> argparse.ArgumentParser:
+    """Return the parser of some verbs."""
     top = argparse.ArgumentParser(
         prog="jupyter tfgpu", description="Jupyter kernels in TensorFlow containers on the host's GPU."
     )
     top.add_argument("--version", action="version", version=__version__)
     verbs = top.add_subparsers(metavar="VERB", required=True)
-    for verb in VERBS:
+    for verb in known:
         module = importlib.import_module(f"{__name__}.{verb}")
         summary = (module.__doc__ or "").strip().splitlines()[0]
         one = verbs.add_parser(verb, help=summary, description=module.__doc__)
@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     # jupyter_client logs a traceback of each failed start; what went wrong is told below, once.
     logging.getLogger("traitlets").setLevel(logging.CRITICAL)
-    chosen = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    # The others' modules take a second to import.
+    chosen = parser(given[:1] if given and given[0] in VERBS else VERBS).parse_args(given)
     try:
         return int(asyncio.run(chosen.run(chosen)))
     except TfgpuError as error:
