@@ -1,5 +1,6 @@
 import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
+import { Poll } from '@lumino/polling';
 
 import { notices } from './request';
 import { tell } from './tell';
@@ -16,7 +17,9 @@ export const advice: JupyterFrontEndPlugin<void> = {
     const trans = (translator ?? nullTranslator).load('tfgpu_kernel');
     const told = new Set<string>();
 
-    const refresh = async (silent: boolean): Promise<void> => {
+    let first = true;
+
+    const refresh = async (): Promise<void> => {
       for (const notice of await notices()) {
         const key = `${notice.kernel_id} ${notice.time}`;
         if (told.has(key)) {
@@ -24,20 +27,23 @@ export const advice: JupyterFrontEndPlugin<void> = {
         }
         told.add(key);
         // what was so before this page was opened is history
-        if (silent) {
-          continue;
+        if (!first) {
+          tell(notice.failure, trans);
         }
-        tell(notice.failure, trans);
       }
+      first = false;
     };
 
-    // a server that doesn't answer is told elsewhere
-    const ask = (silent: boolean): void =>
-      void refresh(silent).catch(() => undefined);
-    ask(true);
+    // events are hints and can be lost, so a slow poll stands behind them
+    const poll = new Poll({
+      name: '@tfgpu/labextension:advice',
+      frequency: { interval: 30000, backoff: true, max: 120000 },
+      standby: 'when-hidden',
+      factory: refresh
+    });
     app.serviceManager.events.stream.connect((_, event) => {
       if (event.schema_id === EVENT) {
-        ask(false);
+        void poll.refresh();
       }
     });
   }

@@ -5,6 +5,7 @@ import {
   nullTranslator,
   type TranslationBundle
 } from '@jupyterlab/translation';
+import { Poll } from '@lumino/polling';
 
 import { bytes } from './format';
 import type { IIdleWarning } from './records';
@@ -89,12 +90,16 @@ export const idle: JupyterFrontEndPlugin<void> = {
       }
     };
 
-    // a server that doesn't answer is told elsewhere
-    const ask = (): void => void refresh().catch(() => undefined);
-    ask();
+    // events are hints and can be lost, so a slow poll stands behind them
+    const poll = new Poll({
+      name: '@tfgpu/labextension:idle',
+      frequency: { interval: 30000, backoff: true, max: 120000 },
+      standby: 'when-hidden',
+      factory: refresh
+    });
     app.serviceManager.events.stream.connect((_, event) => {
       if (event.schema_id === EVENT) {
-        ask();
+        void poll.refresh();
       }
     });
   }

@@ -164,7 +164,14 @@ class GpuPanel extends ReactWidget {
 
   private _actHere: Act = async (verb, kernel) => {
     await this._act(verb, kernel);
-    if (verb === 'shutdown' && document.activeElement === document.body) {
+    const id = kernel.kernel_id;
+    const focused = document.activeElement;
+    if (
+      !this._model.report?.kernels.some(other => other.kernel_id === id) &&
+      (focused === document.body ||
+        focused?.closest(`[data-kernel="${id}"]`) !== null)
+    ) {
+      // its row vanishes with the next drawing, if it hasn't yet
       this.node.focus();
     }
   };

@@ -10,10 +10,12 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.doubles.state import GIB
+from tests.images import recipes
 from tests.live.gpu_machine import needs_own_engine
 
 from .page import Lab
 from .test_gpus import PROMPT_MS, Driver, driver, gpu, gpu_lab, gpu_server, panel, start
+from .test_launch import FAILED_REQUEST
 
 __all__ = ["driver", "gpu_lab", "gpu_server"]  # fixtures
 pytestmark = [needs_own_engine, pytest.mark.nightly]
@@ -47,7 +49,7 @@ def tab_to(lab: Lab, wanted: Locator) -> None:
 
 
 def test_the_keyboard_does_it_all(gpu_lab: Lab, driver: Driver) -> None:
-    """Palette, panel, order, open, and shut down with its question: without a mouse, and the focus is never lost."""
+    """Palette, panel, order, open, shut down with its question, status bar: no mouse, and the focus is never lost."""
     driver.hold(start(gpu_lab, "b.ipynb"), 0, 3 * GIB)
     driver.hold(start(gpu_lab, "a.ipynb"), 0, 2 * GIB)
     keys = gpu_lab.page.keyboard
@@ -77,6 +79,10 @@ def test_the_keyboard_does_it_all(gpu_lab: Lab, driver: Driver) -> None:
     keys.press("Enter")
     expect(gpu_lab.page.locator(".jp-NotebookPanel:visible")).to_be_visible()
     gpu_lab.idle()
+    order.focus()
+    tab_to(gpu_lab, gpu_lab.page.locator(".tfgpu-Status-button:visible"))
+    keys.press("Enter")
+    expect(shown).to_be_focused()
 
 
 def test_screen_readers_and_any_width(gpu_lab: Lab, driver: Driver) -> None:
@@ -93,3 +99,30 @@ def test_screen_readers_and_any_width(gpu_lab: Lab, driver: Driver) -> None:
         assert shown.evaluate(STICKS_OUT) == [], f"at {width} pixels"
         for name in gpu(gpu_lab, 0).locator(".tfgpu-Row-link").all():
             assert name.evaluate("node => node.clientWidth") > 60, f"no room for a name at {width} pixels"
+
+
+def test_progress_failure_and_doctor_for_screen_readers(lab: Lab) -> None:
+    """axe finds nothing wrong with what stands above a notebook, with the doctor's page and a status without GPUs."""
+    late = {"PYTHONPATH": f"{lab.server.root}/slow"}
+    (lab.server.root / "slow").mkdir()
+    (lab.server.root / "slow/sitecustomize.py").write_text("import time\ntime.sleep(8)\n")
+    lab.server.kernelspec("late", "Late", image=recipes.ensure("slim"), gpus="none", network="none", env=late)
+    lab.server.kernelspec("broken", "Broken", image="tfgpu-test/no-such:image", gpus="none", pull="never")
+    for kernel in ("late", "broken"):
+        lab.server.notebook(f"{kernel}.ipynb", "1 + 1", kernel=kernel)
+    lab.expect_error(FAILED_REQUEST)
+    lab.open()
+    lab.notebook("late.ipynb")
+    expect(lab.banner).to_contain_text("Starting the kernel")
+    assert violations(lab, ".jp-NotebookPanel:not(.lm-mod-hidden) .tfgpu-Banner") == []
+    lab.idle()
+    lab.notebook("broken.ipynb")
+    expect(lab.banner).to_contain_text("What to do:")
+    for dark in (False, True):
+        lab.theme(dark=dark)
+        assert violations(lab, ".jp-NotebookPanel:not(.lm-mod-hidden) .tfgpu-Banner", ".tfgpu-Status") == []
+    lab.command("tfgpu:doctor")
+    expect(lab.page.get_by_role("tabpanel", name="Doctor").get_by_role("status")).to_contain_text("To mend first")
+    for dark in (False, True):
+        lab.theme(dark=dark)
+        assert violations(lab, ".tfgpu-Doctor") == []
