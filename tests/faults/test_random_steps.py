@@ -7,11 +7,12 @@ import os
 import subprocess
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -77,7 +78,8 @@ class Steps(RuleBasedStateMachine):
 
     server: Server
     engine: Faulty | None
-    count = 0
+    taken: ClassVar[Counter[str]] = Counter()
+    """How many steps of which kind were taken."""
     failure: Exception | None = None
 
     def __init__(self) -> None:
@@ -106,7 +108,7 @@ class Steps(RuleBasedStateMachine):
                 users.submit(getattr(self, f"_{deed}"), kernel, number)
                 for kernel, (deed, number) in zip(self.kernels, deeds, strict=False)
             ]
-        Steps.count += len(done)
+        Steps.taken.update(deed for deed, _ in deeds[: len(done)])
         for one in done:
             one.result()
         self.kernels = [kernel for kernel in self.kernels if not kernel.ended]
@@ -120,7 +122,7 @@ class Steps(RuleBasedStateMachine):
         """Kernels begin: a claimed one knows nothing of its time of waiting either."""
 
         def begin(number: int, name: str) -> Kernel:
-            model = self.server.session(f"{Steps.count}-{number}.ipynb", name)
+            model = self.server.session(f"{Steps.taken.total()}-{number}.ipynb", name)
             kernel = Kernel(model["id"], model["kernel"]["id"], None)
             self.look(kernel)
             return kernel
@@ -128,7 +130,7 @@ class Steps(RuleBasedStateMachine):
         chosen = names[: MOST_KERNELS - len(self.kernels)]
         with ThreadPoolExecutor(MOST_KERNELS) as users:
             self.kernels.extend(users.map(begin, range(len(chosen)), chosen))
-        Steps.count += len(chosen)
+        Steps.taken.update(chosen)
 
     @precondition(lambda self: self.kernels)
     @rule(deeds=deeds("set", "read", "write", "fail"))
@@ -211,7 +213,7 @@ class Steps(RuleBasedStateMachine):
         if chance == 3:
             self.server.kill()
             self.server.start()
-            Steps.count += 1
+            Steps.taken["the server killed"] += 1
         self.look_at_all()
 
     @precondition(lambda self: self.engine is not None and self.kernels)
@@ -223,7 +225,7 @@ class Steps(RuleBasedStateMachine):
         with self.engine.hung():
             self.look_at_all()
             time.sleep(0.3)
-        Steps.count += 1
+        Steps.taken["the engine hung"] += 1
 
     @precondition(lambda self: self.engine is not None and self.kernels)
     @rule(chance=st.integers(1, 4))
@@ -235,7 +237,7 @@ class Steps(RuleBasedStateMachine):
             self.engine.kill()
             self.look_at_all()
             self.engine.start()
-            Steps.count += 1
+            Steps.taken["the engine killed"] += 1
         self.look_at_all()
 
     # -- what always holds ---------------------------------------------------------------------------------------
@@ -266,7 +268,7 @@ class Steps(RuleBasedStateMachine):
         for kernel in self.kernels:
             self.server.call("DELETE", f"api/sessions/{kernel.session}", check=False)
         assert self.server.sessions() == {}
-        print(f"{Steps.count} steps", flush=True)
+        print(f"{Steps.taken.total()} steps: {dict(Steps.taken)}", flush=True)
 
 
 def explore(server: Server, engine: Faulty | None, rows: int, turns: int, *, same: bool) -> None:
@@ -303,9 +305,9 @@ def specs(kernels: Path, slim: str) -> None:
 
 def test_some_random_steps(server: Server, specs: None) -> None:
     """A few steps without faults of the engine."""
-    Steps.count = 0
+    Steps.taken.clear()
     explore(server, None, rows=2, turns=4, same=True)
-    assert Steps.count >= 5
+    assert Steps.taken.total() >= 5
 
 
 @pytest.fixture
@@ -326,8 +328,8 @@ def test_two_thousand_random_steps(own_engine: Faulty, kernels: Path, specs: Non
     server = Server(workspace, patience=SECONDS)
     server.start()
     try:
-        Steps.count = 0
-        while Steps.count < wanted:
+        Steps.taken.clear()
+        while Steps.taken.total() < wanted:
             explore(server, own_engine, rows=6, turns=40, same=False)
         server.stop()
         assert subprocess.run(LISTING, check=True, capture_output=True).stdout == b""
