@@ -47,7 +47,7 @@ async def until(true: Callable[[], bool], seconds: float = 60) -> None:
 
 async def one_ready(kept: Pool) -> Waiting:
     """Return the kernel that waits."""
-    await until(lambda: bool(kept.state()))
+    await until(lambda: bool(kept.state()), 120)  # a busy machine
     return kept.state()[0]
 
 
