@@ -56,8 +56,14 @@ class Faulty:
     @contextlib.contextmanager
     def hung(self) -> Iterator[None]:
         """Have the daemon take connections and answer nothing, for a block."""
-        os.kill(self.pid, signal.SIGSTOP)
+        pid = self.pid
+        os.kill(pid, signal.SIGSTOP)
         try:
+            deadline = time.monotonic() + SECONDS
+            # On a busy machine its threads stop one by one.
+            while not all(_state(task) == "T" for task in Path(f"/proc/{pid}/task").iterdir()):
+                assert time.monotonic() < deadline, "it doesn't stop"
+                time.sleep(0.01)
             yield
         finally:
             os.kill(self.pid, signal.SIGCONT)
@@ -83,6 +89,11 @@ class Faulty:
 
     def _containerd(self) -> int:
         return int((self.daemon.folder / "exec/containerd/containerd.pid").read_text())
+
+
+def _state(task: Path) -> str:
+    """Return the state of a thread, see proc(5)."""
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 @contextlib.contextmanager
