@@ -12,7 +12,7 @@ from tests.live.conftest import install, made
 from tfgpu_kernel import kept
 from tfgpu_kernel.runfolder import RunFolder
 
-from .serving import Server
+from .serving import Page, Server
 
 COUNT = "import time\nfor n in range(%d):\n    print(n)\n    time.sleep(0.02)"
 
@@ -37,6 +37,22 @@ def left(server: Server, kernel: str, upto: int, cell: str = "") -> tuple[str, s
         time.sleep(0.05)
         server.kill()
         return page.session, request, seen + page.rest(request)
+
+
+def taken_by(page: Page, server: Server, kernel: str, request: str) -> str:
+    """Do what the lab extension does on a page loaded anew; return what is then in the cell c1."""
+    [taken] = server.call("DELETE", f"tfgpu/kept/{kernel}").json()["requests"]
+    assert (taken["cell_id"], taken["msg_id"]) == ("c1", request)
+    known = {message["id"] for message in taken["messages"]}
+    assert taken["whole"]  # from the cell's beginning: a page loaded anew may not have been saved
+    text = "".join(message["content"].get("text", "") for message in taken["messages"])
+    ended = any(message["content"].get("execution_state") == "idle" for message in taken["messages"])
+    for message in () if ended else page.messages():
+        if message["parent_header"].get("msg_id") == request and message["header"]["msg_id"] not in known:
+            text += message["content"].get("text", "")
+            if message["content"].get("execution_state") == "idle":
+                break
+    return text
 
 
 def test_a_page_left_open_sees_every_line_once_while_the_cell_goes_on(server: Server) -> None:
@@ -66,19 +82,20 @@ def test_a_page_loaded_anew_takes_the_lines_by_cell(server: Server) -> None:
     _, request, _ = left(server, kernel, 200, cell="c1")
     server.start()
     with server.page(kernel) as anew:
-        [taken] = server.call("DELETE", f"tfgpu/kept/{kernel}").json()["requests"]
-        assert (taken["cell_id"], taken["msg_id"]) == ("c1", request)
-        known = {message["id"] for message in taken["messages"]}
-        assert taken["whole"]  # from the cell's beginning: a page loaded anew may not have been saved
-        text = "".join(message["content"].get("text", "") for message in taken["messages"])
-        ended = any(message["content"].get("execution_state") == "idle" for message in taken["messages"])
-        for message in () if ended else anew.messages():
-            if message["parent_header"].get("msg_id") == request and message["header"]["msg_id"] not in known:
-                text += message["content"].get("text", "")
-                if message["content"].get("execution_state") == "idle":
-                    break
-        assert gaps(text, 200) == []
+        assert gaps(taken_by(anew, server, kernel, request), 200) == []
         assert server.call("DELETE", f"tfgpu/kept/{kernel}").json() == {"requests": []}
+
+
+@pytest.mark.nightly
+def test_a_page_that_comes_back_and_is_loaded_anew_has_every_line(server: Server) -> None:
+    """What went to the page that was left open goes to the one in its place, too, however soon it is loaded anew."""
+    kernel = server.session("both.ipynb")["kernel"]["id"]
+    session, request, _ = left(server, kernel, 400, cell="c1")
+    server.start()
+    with server.page(kernel, session) as back:
+        back.until(request, lambda text: text != "")
+    with server.page(kernel) as anew:
+        assert gaps(taken_by(anew, server, kernel, request), 400) == []
 
 
 def test_kept_output_is_bounded(server: Server) -> None:

@@ -2,11 +2,13 @@
 
 A page that was left open comes back with the session it had: it knows its cells' requests, so the messages go out on
 its channels, as if the connection had never broken. A page that was loaded anew doesn't know them: it takes the
-messages by a call, with the ids of the cells that they belong to (the lab extension does).
+messages by a call, with the ids of the cells that they belong to (the lab extension does). One that comes back and is
+then loaded anew is a page of the second kind, which lacks what the first one got: so that stays known for a while.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import deque
 from collections.abc import Sequence
@@ -25,6 +27,8 @@ from ..runfolder import RunFolder
 
 HEARD_BYTES: Final = 8 * 2**20
 """What is kept in memory of an adopted kernel's messages until a page comes."""
+_ANEW_SECONDS: Final = 120.0
+"""How long messages stay known that went to the page that was left open: loaded anew it would lack them."""
 _HEARD_BY_PAGES: Final = frozenset({"stream", "display_data", "execute_result", "error", "update_display_data",
                                     "clear_output", "status", "execute_input"})  # fmt: skip
 
@@ -43,6 +47,7 @@ class Waiting:
         self._bytes = 0
         self._cut = kept.cut(adopted.run)
         self._notice: Message | None = None
+        self._shown: tuple[list[Message], list[Message]] | None = None
         manager = adopted.manager
         self._key = manager.session.key
         self._stream = manager.connect_iopub()
@@ -75,21 +80,30 @@ class Waiting:
 
     def messages(self) -> list[Message]:
         """Return all that no page has got."""
-        return self._told(kept.joined(kept.read(self.run, self._delivered), tuple(self._heard), _id))
+        before = self._shown[0] if self._shown else kept.read(self.run, self._delivered)
+        return self._told(kept.joined(before, tuple(self._heard), _id))
 
     def everything(self) -> list[Message]:
         """Return all that is known, what a page had got before included."""
-        return self._told(kept.joined(kept.everything(self.run), tuple(self._heard), _id))
+        before = self._shown[1] if self._shown else kept.everything(self.run)
+        return self._told(kept.joined(before, tuple(self._heard), _id))
 
     def fill(self, buffer: dict[str, Any]) -> None:
         """Join what the kernel kept to what the server buffered for the page that was left open."""
         before = [(one.channel, list(one.frames)) for one in self._told(kept.read(self.run, self._delivered))]
         buffer["buffer"] = kept.joined(before, buffer["buffer"], _id_of_frames)
 
+    def shown(self) -> None:
+        """Note that the page that was left open has them; from now on only memory holds them."""
+        self._shown = (kept.read(self.run, self._delivered), kept.everything(self.run))
+        self.page = ""
+        kept.forget(self.run)
+
     def close(self) -> None:
         """Forget the messages: a page has them."""
         self._stream.close()
-        kept.forget(self.run)
+        if self._shown is None:
+            kept.forget(self.run)
 
 
 def await_pages(multi: Any, adopted: Sequence[Adopted]) -> None:
@@ -103,6 +117,17 @@ def drop(kernel_id: str) -> None:
     waiting = _waiting.pop(kernel_id, None)
     if waiting is not None:
         waiting.close()
+
+
+def _shown(kernel_id: str, waiting: Waiting) -> None:
+    """Forget a kernel's messages after a while: the page that was left open has them."""
+
+    def end() -> None:
+        if _waiting.get(kernel_id) is waiting:
+            drop(kernel_id)
+
+    waiting.shown()
+    asyncio.get_running_loop().call_later(_ANEW_SECONDS, end)
 
 
 def take(kernel_id: str, key: bytes) -> list[dict[str, Any]]:
@@ -186,7 +211,7 @@ class ReplayingConnection(ZMQChannelsWebsocketConnection):
             waiting.fill(buffer)
         limit, self.limit_rate = self.limit_rate, False  # what is replayed comes at once, and is bounded
         connected = super().connect()
-        drop(self.kernel_id)
+        _shown(self.kernel_id, waiting)
         if connected is not None:
             connected.add_done_callback(lambda _: setattr(self, "limit_rate", limit))
         return connected
