@@ -17,6 +17,7 @@ from .serving import Server
 _REPOSITORY: Final = Path(__file__).parents[2]
 IMAGES: Final = _REPOSITORY / ("docs/images" if os.environ.get("TFGPU_SCREENSHOTS") else "build/browser/images")
 """Where pictures for the documentation go; into docs/ only when TFGPU_SCREENSHOTS is set (``make screenshots``)."""
+_AXE: Final = _REPOSITORY / "labextension/node_modules/axe-core/axe.min.js"
 LOAD_MS: Final = 60_000
 KERNEL_MS: Final = 60_000
 
@@ -130,6 +131,14 @@ class Lab:
         )
         expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", "false" if dark else "true")
         self.page.wait_for_timeout(300)
+
+    def violations(self, *parts: str) -> list[str]:
+        """Return what axe finds wrong with parts of the page, which selectors name."""
+        self.page.add_script_tag(path=_AXE)
+        found: list[dict[str, Any]] = self.page.evaluate(
+            "async parts => (await window.axe.run({ include: parts })).violations", [[part] for part in parts]
+        )
+        return [f"{rule['id']}: {node['html']} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
 
     def picture(self, name: str, part: Locator | None = None) -> None:
         """Take a picture for the documentation in both themes: ``name-light.png`` and ``name-dark.png``."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.doubles.state import GIB
-from tests.images import recipes
 from tests.live.gpu_machine import needs_own_engine
 
 from .page import Lab
 from .test_gpus import PROMPT_MS, Driver, driver, gpu, gpu_lab, gpu_server, panel, start
-from .test_launch import FAILED_REQUEST
 
 __all__ = ["driver", "gpu_lab", "gpu_server"]  # fixtures
 pytestmark = [needs_own_engine, pytest.mark.nightly]
@@ -26,17 +23,6 @@ WIDTHS: Final = (200, 320, 480, 800)
 STICKS_OUT: Final = """node => [...node.querySelectorAll('*')].filter(
     one => one.getBoundingClientRect().right > node.getBoundingClientRect().right + 0.5
 ).map(one => one.outerHTML)"""
-
-AXE: Final = Path(__file__).parents[2] / "labextension/node_modules/axe-core/axe.min.js"
-
-
-def violations(lab: Lab, *parts: str) -> list[str]:
-    """Return what axe finds wrong with parts of the page."""
-    lab.page.add_script_tag(path=AXE)
-    found: list[dict[str, Any]] = lab.page.evaluate(
-        "async parts => (await window.axe.run({ include: parts })).violations", [[part] for part in parts]
-    )
-    return [f"{rule['id']}: {node['html']} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
 
 
 def tab_to(lab: Lab, wanted: Locator) -> None:
@@ -93,36 +79,9 @@ def test_screen_readers_and_any_width(gpu_lab: Lab, driver: Driver) -> None:
     expect(gpu(gpu_lab, 0).get_by_role("listitem")).to_contain_text("36 GiB", timeout=PROMPT_MS)
     for dark in (False, True):
         gpu_lab.theme(dark=dark)
-        assert violations(gpu_lab, "#tfgpu-panel", ".tfgpu-Status") == []
+        assert gpu_lab.violations("#tfgpu-panel", ".tfgpu-Status") == []
     for width in WIDTHS:
         shown.evaluate("(node, width) => { node.style.width = `${width}px`; }", width)
         assert shown.evaluate(STICKS_OUT) == [], f"at {width} pixels"
         for name in gpu(gpu_lab, 0).locator(".tfgpu-Row-link").all():
             assert name.evaluate("node => node.clientWidth") > 60, f"no room for a name at {width} pixels"
-
-
-def test_progress_failure_and_doctor_for_screen_readers(lab: Lab) -> None:
-    """axe finds nothing wrong with what stands above a notebook, with the doctor's page and a status without GPUs."""
-    late = {"PYTHONPATH": f"{lab.server.root}/slow"}
-    (lab.server.root / "slow").mkdir()
-    (lab.server.root / "slow/sitecustomize.py").write_text("import time\ntime.sleep(8)\n")
-    lab.server.kernelspec("late", "Late", image=recipes.ensure("slim"), gpus="none", network="none", env=late)
-    lab.server.kernelspec("broken", "Broken", image="tfgpu-test/no-such:image", gpus="none", pull="never")
-    for kernel in ("late", "broken"):
-        lab.server.notebook(f"{kernel}.ipynb", "1 + 1", kernel=kernel)
-    lab.expect_error(FAILED_REQUEST)
-    lab.open()
-    lab.notebook("late.ipynb")
-    expect(lab.banner).to_contain_text("Starting the kernel")
-    assert violations(lab, ".jp-NotebookPanel:not(.lm-mod-hidden) .tfgpu-Banner") == []
-    lab.idle()
-    lab.notebook("broken.ipynb")
-    expect(lab.banner).to_contain_text("What to do:")
-    for dark in (False, True):
-        lab.theme(dark=dark)
-        assert violations(lab, ".jp-NotebookPanel:not(.lm-mod-hidden) .tfgpu-Banner", ".tfgpu-Status") == []
-    lab.command("tfgpu:doctor")
-    expect(lab.page.get_by_role("tabpanel", name="Doctor").get_by_role("status")).to_contain_text("To mend first")
-    for dark in (False, True):
-        lab.theme(dark=dark)
-        assert violations(lab, ".tfgpu-Doctor") == []
