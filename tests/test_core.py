@@ -15,7 +15,15 @@ from tfgpu_kernel import bootfile, config, connection, deaths
 from tfgpu_kernel.boot import codes
 from tfgpu_kernel.engine.base import Exit
 from tfgpu_kernel.engine.translate import translated
-from tfgpu_kernel.errors import ConfigError, EngineRefused, ImageNotFound, KernelDied, NoSpace, RunFolderNotShared
+from tfgpu_kernel.errors import (
+    ConfigError,
+    ContainerGone,
+    EngineRefused,
+    ImageNotFound,
+    KernelDied,
+    NoSpace,
+    RunFolderNotShared,
+)
 from tfgpu_kernel.labels import KernelLabels
 from tfgpu_kernel.owner import Owner
 from tfgpu_kernel.relapse import Relapses
@@ -195,6 +203,9 @@ def test_an_unshared_run_folder_is_named() -> None:
         ("write /x: no space left on device", NoSpace),
         ('invalid mount config for type "bind": bind source path does not exist: /a', RunFolderNotShared),
         ("manifest for tensorflow/tensorflow:nope not found", ImageNotFound),
+        ("Cannot kill container: 28: Container 28 is not running", ContainerGone),  # Docker 20.10
+        ("cannot kill container: 28: container 28 is not running", ContainerGone),  # Docker 26.1
+        ("container 28 is exited: can only kill running containers", ContainerGone),  # podman
         ("something nobody knows", EngineRefused),
     ],
 )

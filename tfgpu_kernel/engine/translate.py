@@ -12,6 +12,9 @@ from docker.errors import APIError, DockerException, NotFound
 from .. import errors, troubles
 
 _NO_SPACE: Final = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+_ENDED: Final = re.compile(
+    r"cannot kill container.* is not running|can only kill running containers", re.IGNORECASE | re.DOTALL
+)
 _MOUNT: Final = re.compile(
     r"bind source path does not exist: (?P<path>\S+)"
     r"|error while creating mount source path '(?P<made>[^']+)'"
@@ -58,8 +61,8 @@ def translated(error: Exception, address: str, subject: str = "") -> errors.Tfgp
     trouble = troubles.find(text) if isinstance(error, APIError) else None
     if trouble is not None:
         return errors.GpuUnusable(trouble.cause, trouble.remedy, text)
-    # Docker's words, and podman's.
-    if ("Cannot kill container" in text and "is not running" in text) or "can only kill running containers" in text:
+    # Docker's words (from 26 on in small letters), and podman's.
+    if _ENDED.search(text):
         return errors.ContainerGone("The kernel's container has ended.", "restart the kernel.", text)
     if isinstance(error, NotFound) and "No such container" in text:
         return errors.ContainerGone(
