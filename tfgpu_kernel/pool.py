@@ -48,6 +48,7 @@ _USUAL_WEIGHT: Final = 100
 _USUAL_AS_SHARES: Final = 2598
 """What a container has under cgroup v2 unless told otherwise, and the shares that give it where 1024 give less: older
 runtimes map the one range to the other in a straight line."""
+_UNDO_SECONDS: Final = 10.0
 _GUESSED_BYTES: Final = 600 * 2**20
 """What a kernel with TensorFlow is taken to weigh before one was weighed."""
 _IDLE_SECONDS: Final = 3600.0
@@ -114,7 +115,8 @@ class Pool:
         while self._refilling is not None and not self._refilling.done():
             # Once may not do: before Python 3.12 wait_for loses a cancellation that comes with its result.
             self._refilling.cancel()
-            await asyncio.wait({self._refilling}, timeout=1)
+            # A second one would break off the removal of what the first broke off, which takes its time.
+            await asyncio.wait({self._refilling}, timeout=_UNDO_SECONDS)
         await asyncio.gather(*(self._drain(kept) for kept in list(self._kept.values())))
         atexit.unregister(self._last_resort)
 

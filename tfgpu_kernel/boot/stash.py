@@ -137,11 +137,8 @@ class Stash:
         self._told(unit)
         sys.stdout.write(unit.printed[0])
         sys.stderr.write(unit.printed[1])
-        # Newer ipykernels show this in the cell, older ones don't: as if it were printed now.
-        for number in (1, 2):
-            native = unit.native[number - 1]
-            while native:
-                native = native[os.write(number, native) :]
+        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+            _print_natively(number, stream, unit.native[number - 1])
 
     # -- what the import system asks ------------------------------------------------------------------
 
@@ -180,6 +177,18 @@ class _Loader:
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._original.loader if self._original else None, name)
+
+
+def _print_natively(number: int, stream: Any, text: bytes) -> None:
+    """Show what native code printed where it would be shown: newer ipykernels have it in the cell, older ones not.
+
+    Not by way of the descriptor in a newer one, which is read by a thread of its own, maybe when the cell is over.
+    """
+    if getattr(stream, "_should_watch", False):
+        stream.write(text.decode(errors="replace"))
+        return
+    while text:
+        text = text[os.write(number, text) :]
 
 
 def _package(name: str) -> str:
