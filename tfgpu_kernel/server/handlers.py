@@ -79,7 +79,7 @@ class KeptHandler(TfgpuHandler):
     async def delete(self, kernel_id: str) -> None:
         """Answer ``{"requests": [{"cell_id", "msg_id", "messages": [{"id", "type", "content"}]}]}``, once."""
         key = self.kernel_manager.get_kernel(kernel_id).session.key
-        self.finish({"requests": replay.take(kernel_id, key)})
+        self.finish({"requests": await replay.take(kernel_id, key)})
 
 
 class EngineHandler(APIHandler):

@@ -20,6 +20,7 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 
 from .. import kept
 from ..adopt import Adopted
+from ..boot.keep import GRACE_SECONDS
 from ..errors import TfgpuError
 from ..kept import Delivered, Message, Request
 from ..provisioner import TfgpuProvisioner
@@ -93,6 +94,12 @@ class Waiting:
         before = [(one.channel, list(one.frames)) for one in self._told(kept.read(self.run, self._delivered))]
         buffer["buffer"] = kept.joined(before, buffer["buffer"], _id_of_frames)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the latest request isn't known to have ended."""
+        requests = kept.requests(self.run)
+        return bool(requests) and not any(_ends(one, requests[-1].id) for one in self.everything())
+
     def shown(self) -> None:
         """Note that the page that was left open has them; from now on only memory holds them."""
         self._shown = (kept.read(self.run, self._delivered), kept.everything(self.run))
@@ -130,13 +137,16 @@ def _shown(kernel_id: str, waiting: Waiting) -> None:
     asyncio.get_running_loop().call_later(_ANEW_SECONDS, end)
 
 
-def take(kernel_id: str, key: bytes) -> list[dict[str, Any]]:
+async def take(kernel_id: str, key: bytes) -> list[dict[str, Any]]:
     """Return what a page that was loaded anew can't get otherwise, for each request that has a cell; once.
 
     :return: ``{"cell_id", "msg_id", "whole", "messages": [{"id", "type", "content"}]}`` for each request, oldest
         first. ``whole`` says that the messages are all of the request's, from its beginning on; a page that wasn't
         saved lacks some that the page before it had got.
     """
+    if kernel_id in _waiting and _waiting[kernel_id].goes_on:
+        # The page's own connection is subscribed a little after it is made; until then nobody else hears.
+        await asyncio.sleep(GRACE_SECONDS)
     waiting = _waiting.pop(kernel_id, None)
     if waiting is None:
         return []
