@@ -49,7 +49,7 @@ class DoctorView extends ReactWidget {
     const running = this._running;
     return (
       <>
-        <header className="tfgpu-Doctor-head">
+        <div className="tfgpu-Doctor-head">
           <p role="status" className="tfgpu-Doctor-verdict">
             {running
               ? trans.__('Looking at %1…', state?.looking || '…')
@@ -76,7 +76,7 @@ class DoctorView extends ReactWidget {
             </button>
             {state?.report && <CopyButton text={state.report} trans={trans} />}
           </div>
-        </header>
+        </div>
         {this._rungs('ladder', trans.__('The way to the GPU'))}
         {this._rungs('beside', trans.__('Beside it'))}
       </>
