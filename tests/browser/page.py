@@ -71,6 +71,10 @@ class Lab:
     def notebook(self, path: str) -> Locator:
         """Open a notebook of the server's root, with the kernel that it names."""
         self.command("docmanager:open", path=path)
+        # another notebook may be visible still
+        self.page.wait_for_function(
+            "path => window.jupyterapp.shell.currentWidget?.context?.path === path", arg=path, timeout=LOAD_MS
+        )
         panel = self.page.locator(".jp-NotebookPanel:visible")
         panel.wait_for(timeout=LOAD_MS)
         return panel
