@@ -18,7 +18,7 @@ PROGRAMS: Final = PurePosixPath("/tfgpu/bin")
 """What comes before the image's own programs in a cell's ``!``."""
 
 _HOSTS: Final = {"/etc/hosts": ("127.0.0.1\tlocalhost\n", 0o644)}
-"""The engine writes this file only into containers with a network; TensorBoard and others look ``localhost`` up."""
+"""Docker writes this file only into containers with a network; TensorBoard and others look ``localhost`` up."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,11 @@ class Furniture:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-def furnish(image: ReadyImage, lent: site.PipSite, network: str) -> Furniture:
-    """Return what a container of the image gets; what the host lends is read-only there, and in no image."""
+def furnish(image: ReadyImage, lent: site.PipSite, *, hosts: bool) -> Furniture:
+    """Return what a container of the image gets; what the host lends is read-only there, and in no image.
+
+    :param hosts: whether it needs the file that names ``localhost``.
+    """
     programs = importlib.resources.files(__package__) / "boot"
     pip, apt = ((programs / f"{name}.sh").read_text() for name in ("pip", "apt"))
     files = {
@@ -41,7 +44,7 @@ def furnish(image: ReadyImage, lent: site.PipSite, network: str) -> Furniture:
         str(PROGRAMS / "pip3"): (pip, 0o755),
         str(PROGRAMS / "apt"): (apt, 0o755),
         str(PROGRAMS / "apt-get"): (apt, 0o755),
-        **(_HOSTS if network == "none" else {}),
+        **(_HOSTS if hosts else {}),
     }
     binds = tuple(Bind(str(item.host), str(item.inside), read_only=True) for item in lent.lend(FOLDER))
     return Furniture(files, binds, lent.environment(FOLDER))

@@ -204,7 +204,8 @@ async def _prepare(request: Request, config: KernelConfig, engine: Engine, repor
         if bind.source not in {str(NO_RUN), str(cache)}:
             limits.check_folder(bind.source)
     await asyncio.to_thread(reserved.note, image.record, request.notebook)
-    furniture = furnish(image, await asyncio.to_thread(site.find), config.network)
+    hosts = config.network == "none" and not info.names_localhost
+    furniture = furnish(image, await asyncio.to_thread(site.find), hosts=hosts)
     return Prepared(request, config, info, who, gpu, image, planned, furniture, began)
 
 

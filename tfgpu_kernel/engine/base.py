@@ -35,6 +35,8 @@ class EngineInfo:
     """Whether the engine reads CDI specifications at all."""
     live_restore: bool = False
     selinux: bool = False
+    names_localhost: bool = False
+    """Whether the engine gives containers without a network an ``/etc/hosts``, too (podman); none can be put there."""
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ class DockerEngine:
             cdi=bool(folders),
             live_restore=bool(raw.get("LiveRestoreEnabled")),
             selinux=any("name=selinux" in option for option in options),
+            names_localhost=podman,
         )
 
     async def create(self, config: Mapping[str, Any], name: str | None = None) -> str:
