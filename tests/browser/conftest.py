@@ -106,11 +106,16 @@ def lab(server: Server, browser: Browser, request: pytest.FixtureRequest) -> Ite
 
 
 def tab(
-    server: Server, browser: Browser, request: pytest.FixtureRequest, path: str = "lab?reset"
+    server: Server, browser: Browser, request: pytest.FixtureRequest, path: str = "lab?reset", script: str = ""
 ) -> Iterator[Lab]:
-    """Open a tab on a server, and judge it at the end; for fixtures with a server of their own, too."""
+    """Open a tab on a server, and judge it at the end; for fixtures with a server of their own, too.
+
+    :param script: what the page runs before anything of its own.
+    """
     context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="null")
     lab = Lab(context.new_page(), server)
+    if script:
+        lab.page.add_init_script(script)
     try:
         lab.open(path)
         yield lab
