@@ -157,7 +157,8 @@ async def build(wanted: Recipe, engine: Engine, tag: str, report: Report) -> Ima
             said=lambda line: report(Step("building", line)),
         )
     finally:
-        await asyncio.shield(engine.remove_image(base_tag))
+        # By force: the container that installed is still being removed.
+        await asyncio.shield(engine.remove_image(base_tag, force=True))
     made = await engine.image(tag)
     if made is None:
         raise ImageNotFound(f"{tag} was built, but is gone.", "try again; something else removes images.")
