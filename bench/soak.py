@@ -107,8 +107,10 @@ class Load:
     def _work(self, page: Page, kernel_id: str, chance: random.Random) -> None:
         what = chance.random()
         if what < 0.2:
-            request = page.send("import time\nfor _ in range(6000): time.sleep(0.1)")
-            time.sleep(1)
+            request = page.send("print('begun')\nimport time\nfor _ in range(6000): time.sleep(0.1)")
+            # An interrupt that comes before the cell is begun interrupts nothing, here as in any kernel.
+            page.until(request, lambda text: "begun" in text)
+            time.sleep(0.2)
             self.server.call("POST", f"api/kernels/{kernel_id}/interrupt")
             self._expect(page.until(request), "KeyboardInterrupt", "an interrupt")
             self._count("interrupts")
