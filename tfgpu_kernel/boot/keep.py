@@ -18,6 +18,7 @@ OLD_FILE = "kept.old"
 CUT_FILE = "kept.cut"
 FILE_BYTES = 4 * 2 ** 20
 RECENT_BYTES = 2 ** 20
+SHORT_BYTES = 1024  # what a reply is taken to have before it is serialized
 GRACE_SECONDS = 2.0  # a new subscriber is connected a little before it is subscribed
 
 IOPUB = 0
@@ -62,11 +63,14 @@ class Keeper:
                 self._forget_recent()
 
     def sent(self, channel, frames):  # type: ignore[no-untyped-def]
-        """Note a message that was sent."""
+        """Note a message that was sent; where it is short, a function that returns its frames does."""
         if os.getpid() != self._pid:
             return  # a forked child: its parent sends for it
-        frames = [bytes(frame) for frame in frames]
-        size = sum(len(frame) for frame in frames)
+        if callable(frames):
+            size = SHORT_BYTES
+        else:
+            frames = [bytes(frame) for frame in frames]
+            size = sum(len(frame) for frame in frames)
         with self._lock:
             alone = self._had_one and not self._listeners
             record = (channel, UNHEARD if alone else HEARD, self._clock(), frames)
@@ -78,8 +82,8 @@ class Keeper:
             self._recent.append(record)
             self._recent_bytes += size
             while self._recent_bytes > RECENT_BYTES:
-                gone = self._recent.popleft()
-                self._recent_bytes -= sum(len(frame) for frame in gone[3])
+                gone = self._recent.popleft()[3]
+                self._recent_bytes -= SHORT_BYTES if callable(gone) else sum(len(frame) for frame in gone)
 
     def _forget_recent(self):  # type: ignore[no-untyped-def]
         self._recent.clear()
@@ -91,6 +95,7 @@ class Keeper:
         try:
             with open(path, "ab") as file:
                 for channel, heard, when, frames in records:
+                    frames = frames() if callable(frames) else frames
                     body = b"".join(struct.pack(">I", len(frame)) + frame for frame in frames)
                     if len(body) > FILE_BYTES:
                         continue
@@ -140,7 +145,10 @@ def install(folder):  # type: ignore[no-untyped-def]
     def replied(self, stream, msg_or_type, *args, **kwargs):  # type: ignore[no-untyped-def]
         msg = send(self, stream, msg_or_type, *args, **kwargs)
         if msg_or_type == "execute_reply" and isinstance(msg, dict):
-            keeper.sent(SHELL, self.serialize(msg))
+            content = msg["content"]
+            short = not content.get("payload") and not content.get("user_expressions")
+            # One comes with each cell: what is short is serialized once more only when it is kept.
+            keeper.sent(SHELL, (lambda: self.serialize(msg)) if short else self.serialize(msg))
         return msg
 
     for owner, name, function in (
