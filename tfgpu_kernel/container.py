@@ -74,7 +74,8 @@ def create_args(plan: Plan, engine: EngineInfo) -> dict[str, Any]:
             "NanoCpus": round((config.cpus or 0) * 1e9),
             "GroupAdd": [str(gid) for gid in plan.identity.groups],
             "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_SIZE, "max-file": "1"}},
-            "Mounts": _mounts(plan.mounts, plan.empty_file),
+            "Mounts": _mounts(plan.mounts, plan.empty_file, engine),
+            **({"Tmpfs": _unfilled(plan.mounts)} if engine.fills_tmpfs else {}),
             # The kernel has no capabilities and is not root, so the map of user ids would only make its
             # files somebody else's.
             **({"UsernsMode": "host"} if engine.userns_remap else {}),
@@ -111,7 +112,12 @@ def _security(engine: EngineInfo) -> Sequence[str]:
     return ["no-new-privileges", *(["label=disable"] if engine.selinux else [])]
 
 
-def _mounts(mounts: Mounts, empty_file: str) -> list[dict[str, Any]]:
+def _unfilled(mounts: Mounts) -> dict[str, str]:
+    """Return the covers of folders where a plain tmpfs would show what it is to hide; Docker knows no such option."""
+    return {cover.target: "ro,size=4096,mode=0555,notmpcopyup" for cover in mounts.covers if cover.is_folder}
+
+
+def _mounts(mounts: Mounts, empty_file: str, engine: EngineInfo) -> list[dict[str, Any]]:
     binds = [
         {
             "Type": "bind",
@@ -132,5 +138,6 @@ def _mounts(mounts: Mounts, empty_file: str) -> list[dict[str, Any]]:
         if cover.is_folder
         else {"Type": "bind", "Source": empty_file, "Target": cover.target, "ReadOnly": True}
         for cover in mounts.covers
+        if not (cover.is_folder and engine.fills_tmpfs)
     ]
     return binds + covers

@@ -37,6 +37,8 @@ class EngineInfo:
     selinux: bool = False
     names_localhost: bool = False
     """Whether the engine gives containers without a network an ``/etc/hosts``, too (podman); none can be put there."""
+    fills_tmpfs: bool = False
+    """Whether a tmpfs gets a copy of what it covers, unless told otherwise (podman)."""
 
 
 @dataclass(frozen=True)

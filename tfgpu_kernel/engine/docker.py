@@ -117,6 +117,7 @@ class DockerEngine:
             live_restore=bool(raw.get("LiveRestoreEnabled")),
             selinux=any("name=selinux" in option for option in options),
             names_localhost=podman,
+            fills_tmpfs=podman,
         )
 
     async def create(self, config: Mapping[str, Any], name: str | None = None) -> str:
