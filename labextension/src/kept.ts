@@ -71,7 +71,7 @@ async function show(
     }
   };
   kernel.iopubMessage.connect(hear);
-  const requests = await takeKept(kernel.id).catch(() => []);
+  const requests = await takeKept(kernel.id, kernel.clientId).catch(() => []);
   for (const request of requests) {
     const cell = panel.content.widgets.find(
       widget =>

@@ -181,8 +181,15 @@ export function portUrl(kernelId: string, port: number): string {
   );
 }
 
-/** Take what a kernel printed while no page could get it; once. */
-export async function takeKept(kernelId: string): Promise<IKept[]> {
-  const answer = await call(`kept/${encodeURIComponent(kernelId)}`, 'DELETE');
+/** Take what a kernel printed while no page could get it; once, and not for a page that gets it on its channels. */
+export async function takeKept(
+  kernelId: string,
+  clientId: string
+): Promise<IKept[]> {
+  const query = URLExt.objectToQueryString({ session: clientId });
+  const answer = await call(
+    `kept/${encodeURIComponent(kernelId)}${query}`,
+    'DELETE'
+  );
   return ((await answer.json()) as { requests: IKept[] }).requests;
 }

@@ -72,14 +72,15 @@ class NoticesHandler(TfgpuHandler):
 
 
 class KeptHandler(TfgpuHandler):
-    """``DELETE /tfgpu/kept/<kernel id>``: take what a kernel printed while no page could get it."""
+    """``DELETE /tfgpu/kept/<kernel id>?session=…``: take what a kernel printed while no page could get it."""
 
     @web.authenticated
     @authorized
     async def delete(self, kernel_id: str) -> None:
         """Answer ``{"requests": [{"cell_id", "msg_id", "messages": [{"id", "type", "content"}]}]}``, once."""
         key = self.kernel_manager.get_kernel(kernel_id).session.key
-        self.finish({"requests": await replay.take(kernel_id, key)})
+        page = self.get_query_argument("session", "")
+        self.finish({"requests": await replay.take(kernel_id, key, page)})
 
 
 class EngineHandler(APIHandler):

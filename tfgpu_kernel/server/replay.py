@@ -49,6 +49,8 @@ class Waiting:
         self._cut = kept.cut(adopted.run)
         self._notice: Message | None = None
         self._shown: tuple[list[Message], list[Message]] | None = None
+        self.shown_to = ""
+        """The session of the page that was left open, once it has the messages."""
         manager = adopted.manager
         self._key = manager.session.key
         self._stream = manager.connect_iopub()
@@ -103,7 +105,7 @@ class Waiting:
     def shown(self) -> None:
         """Note that the page that was left open has them; from now on only memory holds them."""
         self._shown = (kept.read(self.run, self._delivered), kept.everything(self.run))
-        self.page = ""
+        self.shown_to, self.page = self.page, ""
         kept.forget(self.run)
 
     def close(self) -> None:
@@ -137,13 +139,16 @@ def _shown(kernel_id: str, waiting: Waiting) -> None:
     asyncio.get_running_loop().call_later(_ANEW_SECONDS, end)
 
 
-async def take(kernel_id: str, key: bytes) -> list[dict[str, Any]]:
+async def take(kernel_id: str, key: bytes, page: str = "") -> list[dict[str, Any]]:
     """Return what a page that was loaded anew can't get otherwise, for each request that has a cell; once.
 
+    :param page: the session of the page that asks; the one that was left open has all on its channels.
     :return: ``{"cell_id", "msg_id", "whole", "messages": [{"id", "type", "content"}]}`` for each request, oldest
         first. ``whole`` says that the messages are all of the request's, from its beginning on; a page that wasn't
         saved lacks some that the page before it had got.
     """
+    if page and kernel_id in _waiting and page in {_waiting[kernel_id].page, _waiting[kernel_id].shown_to}:
+        return []
     if kernel_id in _waiting and _waiting[kernel_id].goes_on:
         # The page's own connection is subscribed a little after it is made; until then nobody else hears.
         await asyncio.sleep(GRACE_SECONDS)
