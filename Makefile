@@ -65,11 +65,7 @@ test: engine mnist ## Set everything up and run all tests
 	@scripts/apt.sh docker-registry gcc libc6-dev
 	@scripts/chromium.sh
 	@python -m tests.images.recipes slim tf:py311
-	$(call step,test,checks)
-	@ruff check tfgpu_kernel scripts tests bench
-	@mypy tfgpu_kernel bench
-	@lint-imports
-	@cd labextension && jlpm lint
+	@$(MAKE) --no-print-directory lint
 	$(call step,test,tests)
 	@pytest tests
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tfgpu_kernel import container
@@ -103,6 +104,13 @@ def test_the_whole_body() -> None:
         "Healthcheck": {"Test": ["NONE"]},
         "NetworkDisabled": False,
     }
+
+
+def test_an_engine_that_fills_a_tmpfs_is_told_not_to() -> None:
+    """podman's tmpfs begins with a copy of what it covers, so a covered ``.ssh`` would be seen."""
+    host = body(engine=replace(ENGINE, fills_tmpfs=True))["HostConfig"]
+    assert host["Tmpfs"] == {"/home/ada/.ssh": "ro,size=4096,mode=0555,notmpcopyup"}
+    assert [mount["Target"] for mount in host["Mounts"]] == ["/home/ada", "/tfgpu/run", "/home/ada/.netrc"]
 
 
 def test_granted_gpus_beat_the_environment() -> None:

@@ -59,11 +59,11 @@ class Keeper:
         with self._lock:
             self._listeners = max(0, self._listeners - 1)
             if not self._listeners:
-                self._write(self._recent)
+                self._write(record for _, record in self._recent)
                 self._forget_recent()
 
     def sent(self, channel, frames):  # type: ignore[no-untyped-def]
-        """Note a message that was sent; where it is short, a function that returns its frames does."""
+        """Note a message that was sent: its frames, or what makes them, where that is only worth doing to keep it."""
         if os.getpid() != self._pid:
             return  # a forked child: its parent sends for it
         if callable(frames):
@@ -79,11 +79,10 @@ class Keeper:
                 return
             if size > RECENT_BYTES:
                 return
-            self._recent.append(record)
+            self._recent.append((size, record))
             self._recent_bytes += size
             while self._recent_bytes > RECENT_BYTES:
-                gone = self._recent.popleft()[3]
-                self._recent_bytes -= SHORT_BYTES if callable(gone) else sum(len(frame) for frame in gone)
+                self._recent_bytes -= self._recent.popleft()[0]
 
     def _forget_recent(self):  # type: ignore[no-untyped-def]
         self._recent.clear()
@@ -146,7 +145,7 @@ def install(folder):  # type: ignore[no-untyped-def]
         msg = send(self, stream, msg_or_type, *args, **kwargs)
         if msg_or_type == "execute_reply" and isinstance(msg, dict):
             content = msg["content"]
-            short = not content.get("payload") and not content.get("user_expressions")
+            short = content["status"] == "ok" and not content.get("payload") and not content.get("user_expressions")
             # One comes with each cell: what is short is serialized once more only when it is kept.
             keeper.sent(SHELL, (lambda: self.serialize(msg)) if short else self.serialize(msg))
         return msg
