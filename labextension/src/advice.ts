@@ -2,6 +2,7 @@ import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { Poll } from '@lumino/polling';
 
+import { anew } from './poll';
 import { notices } from './request';
 import { tell } from './tell';
 
@@ -43,7 +44,7 @@ export const advice: JupyterFrontEndPlugin<void> = {
     });
     app.serviceManager.events.stream.connect((_, event) => {
       if (event.schema_id === EVENT) {
-        void poll.refresh();
+        void anew(poll);
       }
     });
   }

@@ -7,6 +7,7 @@ import { Poll } from '@lumino/polling';
 import { Signal } from '@lumino/signaling';
 import * as React from 'react';
 
+import { anew } from './poll';
 import type { IEngine } from './records';
 import { engine as ask } from './request';
 import { Commands } from './tokens';
@@ -60,7 +61,7 @@ export const engine: JupyterFrontEndPlugin<void> = {
     });
     app.serviceManager.events.stream.connect((_, event) => {
       if (event.schema_id === EVENT) {
-        void poll.refresh();
+        void anew(poll);
       }
     });
 

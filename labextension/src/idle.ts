@@ -8,6 +8,7 @@ import {
 import { Poll } from '@lumino/polling';
 
 import { bytes } from './format';
+import { anew } from './poll';
 import type { IIdleWarning } from './records';
 import { idleWarnings, keepKernel } from './request';
 
@@ -99,7 +100,7 @@ export const idle: JupyterFrontEndPlugin<void> = {
     });
     app.serviceManager.events.stream.connect((_, event) => {
       if (event.schema_id === EVENT) {
-        void poll.refresh();
+        void anew(poll);
       }
     });
   }

@@ -6,6 +6,7 @@ import { Token } from '@lumino/coreutils';
 import { Poll } from '@lumino/polling';
 import { Signal, type ISignal } from '@lumino/signaling';
 
+import { anew } from './poll';
 import type { IDeath, IFailure, ILaunch } from './records';
 import { cancel, deaths, launches as ask } from './request';
 
@@ -138,8 +139,7 @@ class Launches implements ILaunches {
   }
 
   async refresh(): Promise<void> {
-    await this._poll.refresh();
-    await this._poll.tick;
+    await anew(this._poll);
   }
 
   private async _load(): Promise<void> {

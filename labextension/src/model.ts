@@ -9,6 +9,7 @@ import { Poll } from '@lumino/polling';
 import { Signal, type ISignal } from '@lumino/signaling';
 
 import { joined } from './history';
+import { anew } from './poll';
 import { gpus } from './request';
 import {
   IGpuModel,
@@ -59,8 +60,7 @@ class GpuModel implements IGpuModel, IDisposable {
   }
 
   async refresh(): Promise<void> {
-    await this._poll.refresh();
-    await this._poll.tick;
+    await anew(this._poll);
   }
 
   dispose(): void {

@@ -38,6 +38,11 @@ export const notices: JupyterFrontEndPlugin<void> = {
           text.includes(context.contentsModel?.name ?? '') &&
           which(context.path)
       ) !== undefined;
+    const told = (dialog: Dialog<unknown>): boolean => {
+      const body =
+        dialog.node.querySelector('.jp-Dialog-body')?.textContent ?? '';
+      return [...launches.told].some(message => body.startsWith(message));
+    };
     const repeated = (dialog: Dialog<unknown>): boolean => {
       const title =
         dialog.node.querySelector('.jp-Dialog-header')?.textContent ?? '';
@@ -50,15 +55,27 @@ export const notices: JupyterFrontEndPlugin<void> = {
       if (title.includes(labs.__('Select Kernel'))) {
         return shown(path => launches.sinceFailure(path) < ASKS_WITHIN, body);
       }
-      return [...launches.told].some(message => body.startsWith(message));
+      return told(dialog);
     };
     Dialog.tracker.widgetAdded.connect((_, dialog) => {
       // React renders the text some time after the dialog was made, and the hint may come later than the dialog
       void launches.refresh();
-      const began = Date.now();
+      let began = Date.now();
       const watch = window.setInterval(() => {
-        if (dialog.isDisposed || Date.now() - began > ASKS_WITHIN) {
+        if (!dialog.isAttached) {
+          // it waits behind another dialog
+          began = Date.now();
+        }
+        if (dialog.isDisposed) {
           window.clearInterval(watch);
+        } else if (Date.now() - began > ASKS_WITHIN) {
+          window.clearInterval(watch);
+          // a slow server may say it yet
+          launches.changed.connect(() => {
+            if (!dialog.isDisposed && told(dialog)) {
+              dialog.reject();
+            }
+          }, dialog);
         } else if (repeated(dialog)) {
           window.clearInterval(watch);
           dialog.reject();

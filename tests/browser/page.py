@@ -110,6 +110,10 @@ class Lab:
         self.page.keyboard.press("ControlOrMeta+Enter")
         return cell
 
+    def no_dialog(self) -> None:
+        """See that no dialog covers the page; the error quotes one that does."""
+        expect(self.page.locator(".jp-Dialog")).to_have_text([])
+
     def type_in_terminal(self, line: str) -> None:
         """Type a line into the visible terminal, once it has a prompt."""
         # What a terminal shows is drawn on a canvas; its lines are where xterm keeps them.

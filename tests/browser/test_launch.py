@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,17 @@ from .serving import Server
 
 FAILED_REQUEST = "Failed to load resource: the server responded with a status of 500"
 """The browser's own word on a start that failed; Jupyter answers so."""
+SLOW_ANSWERS = """
+const fetched = window.fetch;
+window.fetch = async (...asked) => {
+  const answer = await fetched(...asked);
+  if (answer.url.includes('/tfgpu/launches')) {
+    await new Promise(done => setTimeout(done, 1500));
+  }
+  return answer;
+};
+"""
+"""What the server says of launches reaches the page a second and a half late."""
 SLOW_START = "import time\ntime.sleep(6)\n"
 
 
@@ -63,7 +75,7 @@ def test_cancel_during_a_pull_leaves_nothing(lab: Lab, slow_registry: tuple[Regi
     expect(lab.banner).to_be_hidden()
     expect(lab.page.locator(".jp-Toolbar-kernelName:visible")).to_have_text("No Kernel")
     lab.page.wait_for_timeout(500)
-    expect(lab.page.locator(".jp-Dialog")).to_have_count(0)
+    lab.no_dialog()
     assert lab.server.ask("GET", "api/sessions").json() == []
     images = subprocess.run(["docker", "images", "-q", reference], check=True, capture_output=True, text=True)
     assert images.stdout == ""
@@ -103,12 +115,29 @@ def test_a_failed_start_says_what_to_do_and_can_be_tried_again(lab: Lab) -> None
     expect(lab.banner).to_contain_text("tfgpu-test/no-such:image")
     expect(lab.banner).to_contain_text("What to do:")
     lab.page.wait_for_timeout(500)
-    expect(lab.page.locator(".jp-Dialog")).to_have_count(0)
+    lab.no_dialog()
     lab.picture("failure")
     lab.server.kernelspec("broken", "Broken (Docker)", image=recipes.ensure("slim"), **common)
     lab.banner.get_by_role("button", name="Try Again").click()
     lab.idle()
     expect(lab.banner).to_be_hidden()
+
+
+def test_a_failure_is_seen_behind_a_slow_answer(lab: Lab) -> None:
+    """An answer from before the failure hides it for a moment, not until the next poll, and brings no dialog."""
+    lab.server.kernelspec("broken", "Broken (Docker)", image="tfgpu-test/no-such:image", gpus="none", pull="never")
+    lab.expect_error(FAILED_REQUEST)
+    lab.server.notebook("broken.ipynb", "1 + 1", kernel="broken")
+    lab.page.add_init_script(SLOW_ANSWERS)
+    lab.open()
+    failed: list[float] = []
+    lab.page.on("response", lambda answer: failed.append(time.monotonic()) if answer.status == 500 else None)
+    lab.notebook("broken.ipynb")
+    expect(lab.banner).to_contain_text("What to do:")
+    seen = time.monotonic()
+    lab.page.wait_for_timeout(500)
+    lab.no_dialog()
+    assert seen - failed[0] < 4.5, "the next poll was not needed"
 
 
 def test_a_failed_start_without_a_gpu_offers_the_cpu(lab: Lab) -> None:
@@ -157,7 +186,7 @@ def test_a_kernel_beyond_its_memory_says_so(lab: Lab, server: Server) -> None:
         "The kernel of mnist.ipynb ran out of memory at 256 MiB (limit 256 MiB)", timeout=KERNEL_MS
     )
     lab.page.wait_for_timeout(1000)
-    expect(lab.page.locator(".jp-Dialog")).to_have_count(0)
+    lab.no_dialog()
     lab.picture("death")
     cell = lab.run("print('here again')")
     expect(cell.locator(".jp-OutputArea-output")).to_contain_text("here again", timeout=KERNEL_MS)
