@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,16 +12,19 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from . import config as settings
+from . import gpus, policy
 from .config import KernelConfig
 from .engine.base import Engine
 from .errors import ConfigError
-from .image import ensure, locked, resolve
+from .image import choice, ensure, locked, resolve
+from .launch import hardware
 from .lock import consent
 from .lock.read import Found
 from .lock.record import Lock, Package, Packages, Software
 from .lock.start import follow
 from .locking import image_of, put
-from .progress import Report, Step
+from .policy import Policy
+from .progress import Report, Step, unheard
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,19 @@ async def keep(
     :param base: the kernel's settings; its image is taken where the notebook has no lock yet.
     :raises ConfigError: for a requirement that is none, or a package to be removed that isn't kept.
     :raises ImageBuildFailed: where the packages don't fit the image or each other.
+    :raises PolicyRefused: where the administrator doesn't allow the image.
     """
     old = found.lock if found else None
     wanted = changed(old.packages.kept if old else (), add, remove)
+    limits = await asyncio.to_thread(policy.load)
     if old is not None:
         chosen = follow(base, old)
         assert chosen.locked is not None
+        limits.check_image(chosen.image)
         record = await locked.present(chosen.image, chosen.locked, engine, chosen, report)
     else:
+        base = await _named(base, limits, engine, report)
+        limits.check_image(base.image)
         record = await ensure.present(base.image, engine, base, report)
     image = old.image if old else image_of(base.image, record)
     facts = await ensure.known(record, image.reference, engine, report)
@@ -87,6 +96,16 @@ async def keep(
         tuple(f"{name} {version}" for name, version in sorted(before - after)),
         old is not None and old.cells is not None,
     )
+
+
+async def _named(base: KernelConfig, limits: Policy, engine: Engine, report: Report) -> KernelConfig:
+    """Return the settings with the image that a start would take, by its reference; no GPU is needed for that."""
+    info = await engine.info()
+    judged = await gpus.judge(replace(base, gpu_required=False), limits, info, unheard)
+    chosen = choice.choose(base.image, hardware(base, judged, engine, info))
+    if chosen.because:
+        report(Step("resolving", chosen.because, notice=True))
+    return replace(base, image=chosen.reference)
 
 
 def changed(kept: Sequence[str], add: Sequence[str], remove: Sequence[str]) -> tuple[str, ...]:
