@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from . import scratch
+from . import imagename, scratch
 from .engine.base import Engine, ImageRecord
 from .errors import BundleRefused, ConfigError, ImageNotFound, TfgpuError
 from .image import archive
@@ -344,7 +344,7 @@ async def _load(lock: Lock, file: Path, engine: Engine, report: Report) -> None:
     wanted = {lock.image.layers, *([lock.packages.layers] if lock.packages.layers else [])}
     if not claimed or set(claimed.values()) != wanted:
         raise _refused("the image in it is not the one to which its notebook is locked")
-    if not all(name.startswith("tfgpu-locked/") for name in claimed):
+    if not all(imagename.familiar(name).startswith("tfgpu-locked/") for name in claimed):
         raise _refused("the image in it would take the name of another")
     try:
         loaded = await archive.load(file, engine, report)

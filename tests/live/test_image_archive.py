@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,16 @@ from pathlib import Path
 import pytest
 
 from tests.images.registry import random_image
+from tfgpu_kernel import labels
+from tfgpu_kernel.config import KernelConfig
 from tfgpu_kernel.engine.base import Engine
 from tfgpu_kernel.engine.docker import DockerEngine
 from tfgpu_kernel.errors import ImageNotFound, ImageUnusable
 from tfgpu_kernel.image import archive
+from tfgpu_kernel.image.ensure import ensure
 from tfgpu_kernel.progress import Step, unheard
+
+from .conftest import made
 
 NAME = "tfgpu-test/carried:1"
 
@@ -78,6 +84,61 @@ async def test_what_arrives_is_what_was_saved(
     assert record.layers == saved[0].layers
     assert [step.fraction for step in told] == sorted(step.fraction or 0.0 for step in told)
     assert sorted(path.name for path in tmp_path.glob("image*")) == ["image.tar", "image.tar.json"]
+
+
+async def test_each_way_to_name_an_image_arrives(
+    engine: Engine, empty_engine: Engine, carried: str, tmp_path: Path
+) -> None:
+    """What was saved without a tag, with its registry's address, or by its id, is what the list says, and loads."""
+    repository, _, _ = carried.partition(":")
+    record = await engine.image(carried)
+    assert record is not None
+    await engine.tag(record.id, f"{repository}:latest")
+    try:
+        for given, name in (
+            (repository, f"{repository}:latest"), (f"docker.io/{carried}", carried), (record.id, record.tags[0]),
+        ):  # fmt: skip
+            file = tmp_path / "image.tar"
+            saved = await archive.save([given], engine, file, unheard)
+            assert [one.reference for one in saved] == [name]
+            assert await archive.load(file, empty_engine, unheard) == saved
+    finally:
+        await engine.remove_image(f"{repository}:latest")
+
+
+async def test_what_an_archive_cannot_name_is_refused_at_once(engine: Engine, tmp_path: Path) -> None:
+    """An image without a tag is not written where nobody could load it: the error says how to name it."""
+    folder = tmp_path / "content"
+    folder.mkdir()
+    (folder / "file").write_text("text")
+    bring = f"tar -C {folder} -c . | docker import -"
+    made = subprocess.run(["sh", "-c", bring], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        with pytest.raises(ImageUnusable, match="has no name here") as caught:
+            await archive.save([made], engine, tmp_path / "image.tar", unheard)
+        assert f"docker tag {made}" in caught.value.remedy
+        assert not list(tmp_path.glob("image*"))
+    finally:
+        await engine.remove_image(made, force=True)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
+async def test_what_was_completed_goes_along(
+    engine: Engine, empty_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine where no pip reaches anything a kernel's image is ready: it was completed where it was saved."""
+    base = made("base")
+    file = tmp_path / "image.tar"
+    command = [sys.executable, "-m", "tfgpu_kernel.cli", "image", "save", base, "-o", str(file)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "kernels there need no pip: tfgpu-completed/" in said
+    await archive.load(file, empty_engine, unheard)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # what is known here isn't known there
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    ready = await ensure(base, empty_engine, KernelConfig(pull="never"), unheard)
+    assert ready.record.labels[labels.IMAGE_KIND] == labels.IMAGE_KIND_COMPLETED
+    assert len(await empty_engine.images({labels.IMAGE_KIND: labels.IMAGE_KIND_COMPLETED})) == 1
 
 
 async def test_tampered_archive_is_refused(engine: Engine, empty_engine: Engine, carried: str, tmp_path: Path) -> None:

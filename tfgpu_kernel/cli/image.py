@@ -15,7 +15,7 @@ from ..engine import find
 from ..engine.base import Engine, ImageRecord
 from ..errors import ImageNotFound
 from ..gpu import nvml
-from ..image import archive, build, choice, debian, ensure, plan, presets, store
+from ..image import along, archive, build, choice, debian, ensure, plan, presets, store
 from ..image.facts import identity
 from ..image.foresight import foresee
 from ..image.hardware import Hardware, free_bytes
@@ -55,8 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--no-cache", action="store_true", help="build even if the image is here")
     one.set_defaults(image_verb=_build)
 
-    one = verbs.add_parser("save", help="write images to a file")
-    one.add_argument("reference", metavar="IMAGE", nargs="+")
+    one = verbs.add_parser("save", help="write images to a file, with those that were completed from them")
+    one.add_argument("reference", metavar="IMAGE", nargs="+", help="a reference, or a preset's name")
+    one.add_argument(
+        "--plain", action="store_true", help="these images alone: where they go, pip can add what they lack"
+    )
     one.add_argument("--output", "-o", required=True, type=Path, metavar="FILE")
     one.set_defaults(image_verb=_save)
 
@@ -66,7 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     one = verbs.add_parser("inspect", help="what an image is and what a kernel would need besides")
     one.add_argument("reference", metavar="IMAGE")
-    one.add_argument("--json", action="store_true", help="print JSON, all Python packages included")
+    form = one.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON, all Python packages included")
+    form.add_argument(
+        "--constraints", action="store_true", help="print its Python packages as image build --constraint takes them"
+    )
     one.set_defaults(image_verb=_inspect)
 
     one = verbs.add_parser("prune", help="remove images of ours that nothing uses")
@@ -146,10 +153,14 @@ async def _build(arguments: argparse.Namespace, engine: Engine) -> int:
 
 
 async def _save(arguments: argparse.Namespace, engine: Engine) -> int:
+    wanted = [presets.reference(config.image_reference(text)) for text in arguments.reference]
     with shown() as report:
-        saved = await archive.save(arguments.reference, engine, arguments.output, report)
+        more = [] if arguments.plain else [name for one in wanted for name in await along.along(one, engine, report)]
+        saved = await archive.save([*wanted, *more], engine, arguments.output, report)
     for one in saved:
         _say(f"{one.reference} saved, identity {one.identity}")
+    if more:
+        _say(f"kernels there need no pip: {', '.join(more)} {'goes' if len(more) == 1 else 'go'} along")
     _say(f"carry over both: {arguments.output} and {archive.beside(arguments.output)}")
     return 0
 
@@ -172,6 +183,9 @@ async def _inspect(arguments: argparse.Namespace, engine: Engine) -> int:
             f"pull it: jupyter tfgpu image pull {reference}.",
         )
     facts = await ensure.known(record, reference, engine, unheard)
+    if arguments.constraints:
+        _say("\n".join(plan.hold(facts)))
+        return 0
     wanted = plan.complete(facts, reference)
     warnings = foresee(reference, machine, facts, here=True)
     if arguments.json:

@@ -261,7 +261,8 @@ class DockerEngine:
         """List the images that bear all these labels; an empty value matches any."""
 
         def look(api: docker.APIClient) -> list[ImageRecord]:
-            found = api.images(filters={"label": _match(labels)})
+            # podman takes a filter for one that has a value.
+            found = api.images(filters={"label": _match(labels)} if labels else None)
             return [_image(api.inspect_image(raw["Id"])) for raw in found]
 
         return await self._call(look)

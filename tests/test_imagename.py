@@ -1,0 +1,30 @@
+"""Names of images are compared as what they mean, not as they are written."""
+
+from __future__ import annotations
+
+import pytest
+
+from tfgpu_kernel import imagename
+
+DIGEST = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("name", "familiar", "repository", "tagged"),
+    [
+        ("ubuntu", "ubuntu", "ubuntu", "ubuntu:latest"),
+        ("docker.io/library/ubuntu:22.04", "ubuntu:22.04", "ubuntu", "ubuntu:22.04"),
+        ("index.docker.io/a/b", "a/b", "a/b", "a/b:latest"),
+        (f"docker.io/a/b@{DIGEST}", f"a/b@{DIGEST}", "a/b", f"a/b@{DIGEST}"),
+        (f"a/b:1@{DIGEST}", f"a/b:1@{DIGEST}", "a/b", f"a/b:1@{DIGEST}"),
+        ("reg.example:5000/a/b", "reg.example:5000/a/b", "reg.example:5000/a/b", "reg.example:5000/a/b:latest"),
+        ("localhost/a:1", "localhost/a:1", "localhost/a", "localhost/a:1"),
+        ("docker.io/library/a/b:1", "library/a/b:1", "library/a/b", "library/a/b:1"),
+        ("docker.io.example/a:1", "docker.io.example/a:1", "docker.io.example/a", "docker.io.example/a:1"),
+    ],
+)
+def test_parts_of_a_name(name: str, familiar: str, repository: str, tagged: str) -> None:
+    """Docker's own registry is left out, and nobody else's passes for it."""
+    assert imagename.familiar(name) == familiar
+    assert imagename.repository(name) == repository
+    assert imagename.tagged(name) == tagged
