@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -93,6 +94,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self.made: list[dict[str, Any]] = []
+        self.ended: list[str] = []
         self.done = asyncio.Event()
 
     async def create_session(self, path: str, **asked: Any) -> dict[str, Any]:
@@ -106,6 +108,9 @@ class Sessions:
 
     async def update_session(self, session_id: str, path: str) -> None:
         self.made[int(session_id)]["path"] = path
+
+    async def delete_session(self, session_id: str) -> None:
+        self.ended.append(session_id)
 
 
 async def test_a_notebook_asked_for_twice_is_launched_once() -> None:
@@ -128,3 +133,28 @@ async def test_a_notebook_asked_for_twice_is_launched_once() -> None:
     assert (await ask("sub/7"))["id"] == "0"  # no page has given it the notebook's own path
     sessions.made[0]["path"] = "sub/a.ipynb"
     assert (await ask("sub/8"))["id"] != "0"
+
+
+async def test_a_kernel_chosen_again_while_it_starts_is_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page gives back what it gets for requests that it has given up; the last one's session goes on."""
+    sessions = Sessions()
+    joined = Joined(sessions, lambda _: True)  # type: ignore[arg-type]
+
+    def ask(path: str, kernel: str = "tfgpu") -> asyncio.Task[dict[str, Any]]:
+        return asyncio.create_task(joined(path=path, name="a.ipynb", type="notebook", kernel_name=kernel))
+
+    chosen = [ask("1"), ask("2"), ask("3", "tfcpu"), ask("4")]
+    await asyncio.sleep(0)
+    sessions.done.set()
+    assert [(await one)["id"] for one in chosen] == ["0", "0", "1", "0"]
+    for given_up in ("0", "0", "1"):
+        await joined.delete(given_up)
+    assert sessions.ended == ["1"]
+    await joined.delete("0")
+    assert sessions.ended == ["1", "0"]
+    joined._hand_out("2")
+    joined._hand_out("2")
+    now = time.monotonic()
+    monkeypatch.setattr("tfgpu_kernel.server.joined.time.monotonic", lambda: now + 11)
+    await joined.delete("2")
+    assert sessions.ended[-1] == "2"  # what was handed out long ago was not given up

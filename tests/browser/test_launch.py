@@ -103,6 +103,29 @@ def test_a_reload_in_mid_launch_shows_its_progress(lab: Lab, tmp_path: Path) -> 
     assert len(lab.server.containers()) == 1
 
 
+@pytest.mark.nightly
+def test_a_kernel_chosen_again_while_it_starts_runs(lab: Lab) -> None:
+    """Choosing the kernel that is starting already gives one kernel, which runs, and no dialog."""
+    (lab.server.root / "slow").mkdir()
+    (lab.server.root / "slow/sitecustomize.py").write_text(SLOW_START)
+    slow = {"PYTHONPATH": f"{lab.server.root}/slow"}
+    image = recipes.ensure("slim")
+    lab.server.kernelspec("late", "Late (Docker)", image=image, gpus="none", network="none", env=slow)
+    lab.server.notebook("late.ipynb", "1 + 1", kernel="late")
+    lab.open()
+    lab.notebook("late.ipynb")
+    expect(lab.banner).to_contain_text("Starting the kernel")
+    lab.page.evaluate(
+        "() => { void window.jupyterapp.shell.currentWidget.sessionContext.changeKernel({ name: 'late' }); }"
+    )
+    lab.idle()
+    lab.page.wait_for_timeout(2000)
+    lab.idle()
+    lab.no_dialog()
+    assert len(lab.server.ask("GET", "api/kernels").json()) == 1
+    assert len(lab.server.containers()) == 1
+
+
 @pytest.mark.picture
 def test_a_failed_start_says_what_to_do_and_can_be_tried_again(lab: Lab) -> None:
     """An image without Python 3: cause and remedy stand in the notebook, once; after the correction it starts."""

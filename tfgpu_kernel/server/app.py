@@ -91,6 +91,7 @@ class TfgpuApp(ExtensionApp):
         ports.announce(self.serverapp.base_url)
         joined = Joined(self.serverapp.session_manager, self._is_ours)
         self.serverapp.session_manager.create_session = joined
+        self.serverapp.session_manager.delete_session = joined.delete
         kernels = self.serverapp.kernel_manager
         kernels.cull_kernel_if_idle = Culled(kernels, self._roster)  # type: ignore[method-assign]
         # Before the first request can list kernels or sessions: both forget what they don't find then.
