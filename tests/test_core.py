@@ -225,3 +225,17 @@ def test_the_boot_program_is_the_same_in_every_process() -> None:
     bootfile.archive.cache_clear()
     time.sleep(2.1)  # a zip's times have steps of two seconds
     assert bootfile.archive() == first
+
+
+def test_a_label_leads_to_the_folder_that_took_another_ones_place(tmp_path: Path) -> None:
+    """The name on a container's label is followed to the folder as it is called now; one that is gone stays so."""
+    old, fresh = RunFolder(tmp_path / "old"), RunFolder(tmp_path / "fresh")
+    old.path.mkdir()
+    fresh.path.mkdir()
+    (fresh.path / "mine").touch()
+    fresh.replace(old)
+    assert RunFolder.named(str(fresh.path)) == RunFolder.named(str(old.path)) == old
+    assert (old.path / "mine").exists()
+    RunFolder.named(str(fresh.path)).remove()
+    assert list(tmp_path.iterdir()) == []
+    assert RunFolder.named(str(fresh.path)) == fresh

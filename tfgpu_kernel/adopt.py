@@ -27,7 +27,7 @@ from .engine import find
 from .engine.base import ContainerRecord, Engine
 from .errors import KernelDied, KernelNotFound, TfgpuError
 from .handover import Handover
-from .labels import KIND, KIND_KERNEL, UID, KernelLabels
+from .labels import KIND, KIND_KERNEL, UID
 from .provisioner import TfgpuProvisioner
 from .runfolder import KernelState, RunFolder
 
@@ -122,8 +122,8 @@ async def alive(engine: Engine, waiting: Sequence[Left]) -> Sequence[Left]:
     running = []
     for one in waiting:
         record = found.get(one.handover.container)
-        labels = KernelLabels.from_docker(record.labels) if record else None
-        if record and labels and labels.run == str(one.run.path) and record.state in {"running", "paused"}:
+        # By its id, which only a server writes: after a restart the container's label may name another folder.
+        if record and record.state in {"running", "paused"}:
             running.append(one)
         else:
             await _tell_death(engine, one, record)

@@ -69,6 +69,15 @@ class RunFolder:
     path: Path
 
     @classmethod
+    def named(cls, run: str) -> RunFolder:
+        """Return the folder that a container's label names; :meth:`replace` may have given it another name since."""
+        path = Path(run)
+        try:
+            return cls(path.parent / os.readlink(path))
+        except OSError:
+            return cls(path)
+
+    @classmethod
     def create(cls, uid: int, gid: int) -> RunFolder:
         """Make a new folder for a kernel that runs as ``uid:gid``.
 

@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from . import handover, lease, ready, remnants, runfolder
@@ -51,7 +50,7 @@ async def orphans(engine: Engine) -> Sequence[Orphan]:
         labels = KernelLabels.from_docker(container.labels)
         if labels is None or labels.uid != os.geteuid():
             continue
-        run = RunFolder(Path(labels.run))
+        run = RunFolder.named(labels.run)
         # The folder knows who took the kernel over; the label, which can't change, who made it.
         owner = await asyncio.to_thread(run.owner) or Owner.parse(labels.owner)
         # Our own whose folder is gone: a launch failed, and the engine didn't remove the container then.

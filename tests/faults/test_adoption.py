@@ -6,11 +6,25 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.live.conftest import install
 
 from .serving import Server
+
+
+@pytest.fixture
+def hasty(kernels: Path, workspace: Path, tmp_path: Path, nothing_left: None) -> Iterator[Server]:
+    """Start a server that makes kernels ready also while the machine is busy."""
+    config = tmp_path / "hasty.py"
+    config.write_text("from tfgpu_kernel import quiet\nquiet.PATIENCE_SECONDS = 0\n")
+    server = Server(workspace, (f"--config={config}",))
+    server.start()
+    yield server
+    server.end()
 
 
 def runs(server: Server) -> list[str]:
@@ -62,6 +76,41 @@ def test_a_killed_servers_kernels_go_on_with_the_next(server: Server) -> None:
     for session in before:
         server.call("DELETE", f"api/sessions/{session}")
     assert server.sessions() == {}
+
+
+def test_a_kernel_that_was_restarted_onto_a_ready_one_goes_on_with_the_next(hasty: Server) -> None:
+    """After a restart that took a ready-made kernel, whose container names another folder: the next server has it, with
+    all that it knows, and when nobody owns it any more, nothing of it stays."""
+    server = hasty
+    kernel = server.session("warm.ipynb")["kernel"]["id"]
+    folder = folder_of(server, kernel)
+    until(lambda: any(folder.parent.glob("*/pool.json")))
+    server.call("POST", f"api/kernels/{kernel}/restart")
+    until(lambda: any(path.is_symlink() for path in folder.parent.iterdir()))
+    with server.page(kernel) as page:
+        page.run("x = 41")
+        server.kill()
+    connection = server.root.parent / f"runtime/kernel-{kernel}.json"
+    assert connection.exists()
+    server.start()
+    assert [model["id"] for model in server.get("api/kernels").json()] == [kernel]
+    with server.page(kernel) as page:
+        assert page.run("print(x + 1)") == "42\n"
+    server.kill()
+    [row] = [row for row in json.loads(tfgpu("ps", "--json")) if row["kernel_id"] == kernel]
+    assert 0 < row["grace_seconds"] <= 24 * 3600
+    tfgpu("prune", "--running")
+    assert runs(server) == []
+    assert list(folder.parent.iterdir()) == []
+    assert not connection.exists(), "its key is in there"
+
+
+def until(true: Callable[[], bool], seconds: float = 90) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
 
 
 def test_a_stopped_server_ends_its_kernels_unless_told_to_detach(server: Server, kernels: Path, slim: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from .. import autopsy, sweep, waiting
 from ..engine.base import ContainerRecord, Engine
@@ -33,7 +32,7 @@ class Known:
     @property
     def run(self) -> RunFolder:
         """The kernel's run folder."""
-        return RunFolder(Path(self.labels.run))
+        return RunFolder.named(self.labels.run)
 
     @property
     def ready(self) -> Waiting | None:
@@ -61,7 +60,7 @@ async def known(engine: Engine) -> Sequence[Known]:
         labels = KernelLabels.from_docker(record.labels)
         if labels is None:
             continue
-        state = RunFolder(Path(labels.run)).state()
+        state = RunFolder.named(labels.run).state()
         if state is not None and not state.death and record.state in {"exited", "dead"}:
             # It ended while no server was there to say why.
             account = await autopsy.of_container(record.id, labels.image, bool(labels.gpus), engine)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from pathlib import Path
 
 import requests
 from jupyter_server.serverapp import list_running_servers
 
 from ..engine import find
 from ..provisioner import STOP_SECONDS
-from ..runfolder import RunFolder
 from .kernels import one
 
 
@@ -29,7 +27,7 @@ async def run(arguments: argparse.Namespace) -> int:
             await engine.stop(kernel.container.id, int(STOP_SECONDS))
             if not kernel.owned:
                 await engine.remove(kernel.container.id)
-                RunFolder(Path(kernel.labels.run)).remove()
+                kernel.run.remove()
     finally:
         await engine.close()
     print(f"Stopped {kernel.kernel_id or kernel.container.name}")
