@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,27 @@ def test_owner_is_told_from_every_other_process() -> None:
     with subprocess.Popen(["true"]) as child:
         child.wait()
     assert not replace(me, pid=child.pid).alive
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts /proc anew, and becomes another user")
+@pytest.mark.parametrize("hidepid", [1, 2])
+def test_an_owner_whom_proc_hides_lives(hidepid: int) -> None:
+    """Where /proc hides other users' processes, a living one of theirs counts as alive, one that ended doesn't."""
+    code = (
+        "import os, sys; from tfgpu_kernel.owner import Owner\n"
+        "os.setgroups([]); os.setresgid(4242, 4242, 4242); os.setresuid(4242, 4242, 4242)\n"
+        "told = Owner.parse(sys.argv[1])\n"
+        "print(Owner.of(told.pid), told.alive)"
+    )
+    hide = f'mount -t proc -o hidepid={hidepid} proc /proc && exec "$0" "$@"'
+    other = subprocess.Popen(["sleep", "60"])
+    asked = ["unshare", "--mount", "sh", "-c", hide, sys.executable, "-c", code, str(Owner.of(other.pid))]
+    try:
+        assert subprocess.run(asked, check=True, capture_output=True, text=True).stdout == "None True\n"
+    finally:
+        other.kill()
+        other.wait()
+    assert subprocess.run(asked, check=True, capture_output=True, text=True).stdout == "None False\n"
 
 
 def test_foreign_labels_are_not_taken_for_ours() -> None:

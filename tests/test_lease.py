@@ -17,7 +17,7 @@ import pytest
 from tfgpu_kernel import gpus, lease
 from tfgpu_kernel.config import KernelConfig, Sharing
 from tfgpu_kernel.engine.base import Engine
-from tfgpu_kernel.errors import ConfigError, GpusTaken, GpuUnusable
+from tfgpu_kernel.errors import ConfigError, GpusTaken, GpuUnusable, TfgpuError
 from tfgpu_kernel.gpu import nvml, units
 from tfgpu_kernel.gpu.nvml import Gpu, Memory, MigDevice, Sample
 from tfgpu_kernel.gpu.units import Unit
@@ -219,6 +219,31 @@ def test_others_files_are_not_believed(folder: Path) -> None:
         os.chown(folder / "tfgpu-lease-x-3", 4242, 4242)
     expected = 4242 if os.geteuid() == 0 else os.geteuid()
     assert [holder.uid for holder in lease.holders()] == [expected]
+
+
+@pytest.mark.parametrize("wrong", [{"owner": 5}, {"since": "x"}, {"since": float("nan")}, {"gpu": []}, {"uid": "root"},
+                                   {"sharing": "mine"}, {"kernel": None}, {"more": 1}])  # fmt: skip
+def test_a_record_of_other_types_is_none(folder: Path, wrong: dict[str, Any]) -> None:
+    """What anybody may write into the machine's folder breaks nobody's start."""
+    record = {"gpu": "G", "sharing": "shared", "uid": 1, "owner": str(Owner.current()), "run": "/r", "since": 1.0}
+    (folder / "tfgpu-lease-G-1").write_text(json.dumps(record))
+    (folder / "tfgpu-lease-G-2").write_text(json.dumps(record | wrong))
+    (folder / "tfgpu-lease-G-3").write_text("[" * 50_000)
+    os.mkfifo(folder / "tfgpu-lease-G-4")
+    assert len(lease.holders()) == 1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_a_lock_that_is_none_is_named(folder: Path, kind: str) -> None:
+    """Something else in the lock's place stops no server for ever, and the error names it; taking over goes on."""
+    lock = folder / "tfgpu-lease.lock"
+    {"pipe": os.mkfifo, "link": lambda path: path.symlink_to("/etc/passwd"), "folder": os.mkdir}[kind](lock)
+    with pytest.raises(TfgpuError, match=str(lock)):
+        asyncio.run(lease.take(lambda held: ["GPU-0"], "shared", Path("/r"), 0, NO_ENGINE))
+    gone = f"{Owner.current().boot}/{Owner.current().namespace}/1/1"
+    lease._write(lease._LEASE, Holder("GPU-1", "shared", 0, gone, "/runs/c", 1.0))
+    lease.take_over(Path("/runs/c"))
+    assert [holder.owner for holder in lease.holders()] == [str(Owner.current())]
 
 
 def test_everybody_can_read_a_lease(folder: Path) -> None:

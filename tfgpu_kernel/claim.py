@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from . import additions, bootfile, cells, gpus, lease, runfolder, waiting
+from . import additions, bootfile, cells, gpus, lease, runfolder, waiting, wary
 from .boot.narrow import NAME as CUDA_CHOICE
 from .boot.variables import matters_early
 from .boot.warm import COLD_FILE
@@ -296,6 +296,7 @@ def _parts(
     }
 
 
+_COLD_BYTES: Final = 4096
 _cold: dict[str, set[str]] = {}
 
 
@@ -303,8 +304,8 @@ def cold_variables(run: RunFolder | None, notebook: str) -> set[str]:
     """Return the variables that cells of this kernel, or of this notebook before, set too late."""
     found = set(_cold.get(notebook, ()))
     if run is not None:
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            found |= set((run.io / COLD_FILE).read_text()[:4096].split())
+        with contextlib.suppress(OSError):
+            found |= set(wary.read(run.io / COLD_FILE, _COLD_BYTES).decode(errors="replace").split())
     if found and notebook:
         _cold[notebook] = found
     return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from jupyter_client.session import Session
 
+from . import wary
 from .boot import keep
 from .runfolder import RunFolder
 
@@ -135,14 +135,9 @@ def _frames(body: bytes) -> list[bytes] | None:
 
 def _bytes(file: Path) -> bytes:
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        return wary.read(file, 3 * keep.FILE_BYTES)
     except OSError:
         return b""
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        return b""
-    with os.fdopen(descriptor, "rb") as opened:
-        return opened.read(3 * keep.FILE_BYTES)
 
 
 def cut(run: RunFolder) -> bool:

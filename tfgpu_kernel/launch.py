@@ -7,6 +7,7 @@ removes what it made and raises an error that says what to do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import pwd
@@ -199,7 +200,7 @@ async def _prepare(request: Request, config: KernelConfig, engine: Engine, repor
     config = replace(config, image=chosen.reference)
     limits.check_image(config.image)
     image = await ensure(config.image, engine, config, report, machine)
-    planned = plan_mounts(request, config, engine, cache)
+    planned = await asyncio.to_thread(plan_mounts, request, config, engine, cache, who)
     for bind in planned.binds:
         if bind.source not in {str(NO_RUN), str(cache)}:
             limits.check_folder(bind.source)
@@ -327,13 +328,29 @@ def prepare_cache(who: Identity) -> Path:
         if not folder.is_dir():
             folder.mkdir(parents=True, mode=0o700)
             if who.host_uid != os.geteuid():
-                os.chown(folder, who.host_uid, who.host_gid)
+                _give(folder, who)
     return cache
 
 
-def plan_mounts(request: Request, config: KernelConfig, engine: Engine, cache: Path) -> Mounts:
-    """Judge the mounts; the kernel's home folders are those of the server's and the kernel's user."""
-    homes = {os.path.expanduser("~"), *(entry.pw_dir for entry in pwd.getpwall() if entry.pw_dir != "/")}
+def _give(folder: Path, who: Identity) -> None:
+    """Make a folder the kernel's user's; a running kernel of theirs may put a link in its place meanwhile."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchown(descriptor, who.host_uid, who.host_gid)
+    finally:
+        os.close(descriptor)
+
+
+def plan_mounts(request: Request, config: KernelConfig, engine: Engine, cache: Path, who: Identity) -> Mounts:
+    """Judge the mounts; a home, whose hidden entries are covered, is the server's, the kernel's user's, and all known.
+
+    A directory service (LDAP, SSSD) need not list its users, so those two are asked for by number. Blocks.
+    """
+    homes = {os.path.expanduser("~"), *(entry.pw_dir for entry in pwd.getpwall())}
+    for uid in (os.geteuid(), who.host_uid):
+        with contextlib.suppress(KeyError):
+            homes.add(pwd.getpwuid(uid).pw_dir)
+    homes.discard("/")
     roots = config.mount_roots or (os.path.expanduser("~"), request.workspace)
     return mounts.plan(
         workspace=config.workspace or request.workspace,

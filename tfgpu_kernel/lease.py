@@ -15,6 +15,7 @@ import fcntl
 import io
 import json
 import logging
+import math
 import os
 import secrets
 import tarfile
@@ -23,9 +24,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, get_args
 
-from . import scratch
+from . import scratch, wary
 from .config import Sharing
 from .engine.base import Engine
 from .errors import EngineRefused, TfgpuError
@@ -46,6 +47,7 @@ _HALF: Final = ".tfgpu-"
 _HALF_SECONDS: Final = 10.0
 _WAITER: Final = "tfgpu-wait-"
 _LOCK: Final = "tfgpu-lease.lock"
+_RECORD_BYTES: Final = 65536
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,11 @@ def take_over(run: Path) -> None:
     if not mine:
         return
     deadline = time.monotonic() + 1
+    descriptor = None
     # Who can't have the lock within a second goes on without: a kernel in use is more than a record of it.
-    while (descriptor := _try_lock()) is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    with contextlib.suppress(TfgpuError):
+        while (descriptor := _try_lock()) is None and time.monotonic() < deadline:
+            time.sleep(0.01)
     try:
         others = [holder for holder in holders() if holder.run != str(run)]
         for path, holder in mine:
@@ -291,12 +295,18 @@ def _try_lock() -> int | None:
     path = FOLDER / _LOCK
     try:
         # Without O_CREAT first: in a sticky folder the kernel may refuse that for another user's file.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = wary.opened(path)
     except FileNotFoundError:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444)
         except FileExistsError:
             return None
+    except OSError as error:
+        raise TfgpuError(
+            f"No GPU can be given out on this machine: {path} is not the plain file that it should be.",
+            f"remove it, as root or as its owner: rm -r {path}.",
+            str(error),
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_ino == os.stat(path).st_ino:
@@ -316,15 +326,28 @@ def _records(prefix: str) -> list[tuple[Path, Holder]]:
     found = []
     for path in FOLDER.glob(prefix + "*"):
         try:
-            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+            with os.fdopen(wary.opened(path), "rb") as file:
                 maker = os.fstat(file.fileno()).st_uid
-                fields: dict[str, Any] = json.load(file)
-            # A server of root's speaks for its users; everybody else for themselves.
-            holder = Holder(**{**fields, "uid": int(fields["uid"]) if maker == 0 else maker})
-        except (OSError, ValueError, TypeError, KeyError):
+                holder = Holder(**json.loads(file.read(_RECORD_BYTES)))
+        except (OSError, ValueError, TypeError, RecursionError):
             continue
-        found.append((path, holder))
+        if not _well_formed(holder):
+            continue
+        # A server of root's speaks for its users; everybody else for themselves.
+        found.append((path, holder if maker == 0 else replace(holder, uid=maker)))
     return sorted(found, key=lambda entry: (entry[1].since, entry[0].name))
+
+
+def _well_formed(holder: Holder) -> bool:
+    """Whether what was read of a file has the types that a holder's fields have."""
+    texts = (holder.gpu, holder.sharing, holder.owner, holder.run, holder.kernel)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and holder.sharing in get_args(Sharing)
+        and isinstance(holder.uid, int)
+        and isinstance(holder.since, (int, float))
+        and math.isfinite(holder.since)
+    )
 
 
 def _write(prefix: str, holder: Holder) -> Path:

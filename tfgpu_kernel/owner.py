@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+_ZOMBIE: Final = -1
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Owner:
     def of(cls, pid: int) -> Owner | None:
         """Return the process of that number; None where there is none."""
         started = _started(pid)
-        return None if started is None else cls(_boot(), _namespace(), pid, started)
+        return None if started in (None, _ZOMBIE) else cls(_boot(), _namespace(), pid, started)
 
     @classmethod
     def parse(cls, text: str) -> Owner | None:
@@ -58,7 +61,8 @@ class Owner:
             return False
         if self.namespace != _namespace():
             return True
-        return _started(self.pid) == self.started
+        started = _started(self.pid)
+        return _hidden(self.pid) if started is None else started == self.started
 
 
 def _boot() -> str:
@@ -70,11 +74,25 @@ def _namespace() -> int:
 
 
 def _started(pid: int) -> int | None:
-    """Return the start time of a process, or None where there is no such process, or only its zombie."""
+    """Return the start time of a process; None where none is to be seen, :data:`_ZOMBIE` where it has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     # The name in parentheses may hold blanks and parentheses; after it the state is field 3.
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    return _ZOMBIE if fields[0] in "ZX" else int(fields[19])
+
+
+def _hidden(pid: int) -> bool:
+    """Whether a process that /proc doesn't show is another user's, and lives: /proc may be mounted with ``hidepid``.
+
+    Its start can't be seen then, so another process with the same number counts as the same.
+    """
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False  # it began since we looked, or /proc would have shown it

@@ -27,7 +27,7 @@ from typing import Final, Literal
 from jupyter_core.paths import jupyter_runtime_dir
 from platformdirs import user_cache_path
 
-from . import additions, lease
+from . import additions, lease, wary
 from .boot import keep
 from .connection import CONNECTION_FILE, Connection, fits
 from .errors import NoSpace, TfgpuError
@@ -37,6 +37,7 @@ BOOT_FILE: Final = "boot.pyz"
 _STATE: Final = "state.json"
 _EMPTY: Final = "empty"
 _OWNER: Final = "owner"
+_STATE_BYTES: Final = 65536
 _IO: Final = "io"
 _OF_ONE_START: Final = (keep.FILE, keep.OLD_FILE, keep.CUT_FILE)
 """What a kernel keeps for a next server; a next kernel's is another."""
@@ -177,14 +178,14 @@ class RunFolder:
     def state(self) -> KernelState | None:
         """Read the state file; None where there is none, or it is not one of ours."""
         try:
-            return KernelState(**json.loads((self.path / _STATE).read_text()))
-        except (OSError, ValueError, TypeError):
+            return KernelState(**json.loads(wary.read(self.path / _STATE, _STATE_BYTES)))
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
 
     def owner(self) -> Owner | None:
         """Return the process that the kernel belongs to; None where the folder is gone or no one's."""
         try:
-            return Owner.parse((self.path / _OWNER).read_text())
+            return Owner.parse(wary.read(self.path / _OWNER, _STATE_BYTES).decode(errors="replace"))
         except OSError:
             return None
 

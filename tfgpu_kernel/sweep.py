@@ -189,4 +189,7 @@ async def regularly(engine: Engine, log: logging.Logger | logging.LoggerAdapter[
     while True:
         await asyncio.sleep(every)
         _swept.discard(engine.address)
-        await once(engine, log)
+        try:
+            await once(engine, log)
+        except Exception:  # whatever it was, the next sweep comes
+            log.exception("Old kernels could not be looked for")
