@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tfgpu_kernel import imagename
+from tfgpu_kernel.engine.base import ImageRecord
+from tfgpu_kernel.lock import consent
+from tfgpu_kernel.lock.record import Lock
+from tfgpu_kernel.locking import image_of
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -28,3 +32,18 @@ def test_parts_of_a_name(name: str, familiar: str, repository: str, tagged: str)
     assert imagename.familiar(name) == familiar
     assert imagename.repository(name) == repository
     assert imagename.tagged(name) == tagged
+
+
+@pytest.mark.parametrize("known", ["tensorflow/tensorflow", "docker.io/tensorflow/tensorflow"])
+@pytest.mark.parametrize(
+    "asked", ["tensorflow/tensorflow:2", "index.docker.io/tensorflow/tensorflow", "tensorflow/tensorflow"]
+)
+def test_a_lock_has_the_digest_whoever_wrote_the_name(asked: str, known: str) -> None:
+    """Docker knows an image's digest under the short name, podman under the long one; a user may say either."""
+    found = (f"reg.example/tensorflow/tensorflow@{DIGEST[::-1]}", f"{known}@{DIGEST}")
+    record = ImageRecord("sha256:1", (), found, ("sha256:2",), "amd64", "linux", 1, "", (), (), {})
+    image = image_of(asked, record)
+    assert image.digest == DIGEST
+    assert consent.allowed(Lock(image))
+    assert not consent.allowed(Lock(image_of("reg.example/tensorflow/tensorflow:2", record)))
+    assert image_of("other/tensorflow:2", record).digest == ""

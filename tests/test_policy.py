@@ -11,6 +11,8 @@ from tfgpu_kernel import gpus, policy
 from tfgpu_kernel.config import KernelConfig
 from tfgpu_kernel.errors import ConfigError, PolicyRefused
 from tfgpu_kernel.lease import Holder
+from tfgpu_kernel.lock.record import Image, Lock
+from tfgpu_kernel.lock.start import follow
 from tfgpu_kernel.policy import Policy
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="a file of root's takes root to make")
@@ -80,6 +82,19 @@ def test_images_go_by_pattern() -> None:
     for other in ("evil/tensorflow:1", "sha256:abc", "tensorflow/tensorflow"):
         with pytest.raises(PolicyRefused, match="choose one of these: tensorflow"):
             limits.check_image(other)
+
+
+def test_a_pattern_for_all_tags_covers_the_digests_of_locks() -> None:
+    """A lock names an image by its digest: that is of the repository, but of no tag in particular."""
+    digest = "sha256:" + "0" * 64
+    lock = Lock(Image("tensorflow/tensorflow:2.17.0-gpu", ("sha256:1",), "linux", "amd64", digest))
+    pinned = follow(KernelConfig(), lock).image
+    assert pinned == f"tensorflow/tensorflow@{digest}"
+    for pattern in ("tensorflow/tensorflow:*", "docker.io/tensorflow/tensorflow:*", "tensorflow/*"):
+        Policy(images=(pattern,)).check_image(pinned)
+    for pattern in ("tensorflow/tensorflow:2.17*", "other/tensorflow:*", "tensorflow/tensorflow"):
+        with pytest.raises(PolicyRefused):
+            Policy(images=(pattern,)).check_image(pinned)
 
 
 def test_folders_go_by_where_they_lead(tmp_path: Path) -> None:

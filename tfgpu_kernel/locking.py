@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import nbformat
 
+from . import imagename
 from .engine.base import Engine, ImageRecord
 from .errors import ConfigError, ImageNotFound, LockStopped
 from .gpu import nvml
@@ -254,11 +255,10 @@ async def _toolkit() -> str:
 
 def image_of(requested: str, base: ImageRecord) -> Image:
     """Return what a lock says of an image that was asked for by this name."""
-    reference = requested.partition("@")[0]
-    name, colon, tag = reference.rpartition(":")
-    repository = name if colon and "/" not in tag else reference
-    digest = next((one.partition("@")[2] for one in base.digests if one.partition("@")[0] == repository), "")
-    digest = digest or requested.partition("@")[2]
+    reference, _, asked = requested.partition("@")
+    wanted = imagename.repository(reference)
+    digests = (one.partition("@")[2] for one in base.digests if imagename.repository(one) == wanted)
+    digest = next(digests, asked)
     return Image(reference, base.layers, base.os, base.architecture, digest, base.size_bytes)
 
 

@@ -20,6 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from . import imagename
 from .config import KernelConfig, size
 from .errors import ConfigError, PolicyRefused
 
@@ -30,7 +31,8 @@ FILE: Final = Path("/etc/tfgpu/policy.toml")
 class Policy:
     """What users may ask for; None and empty mean no limit.
 
-    :param images: patterns of image references, such as ``tensorflow/tensorflow:*``.
+    :param images: patterns of image references, such as ``tensorflow/tensorflow:*`` for all tags and digests of a
+        repository.
     :param mount_roots: folders that workspace and mounts must lie in.
     :param gpus_per_user: GPUs that one user's kernels may hold at a time, together.
     :param kernels_per_gpu: kernels that may share a GPU.
@@ -48,8 +50,7 @@ class Policy:
 
         :raises PolicyRefused: with the patterns.
         """
-        plain = reference.removeprefix("docker.io/").removeprefix("library/")
-        if self.images and not any(fnmatchcase(plain, pattern) for pattern in self.images):
+        if self.images and not any(_covers(imagename.familiar(one), reference) for one in self.images):
             raise refused(f"the image {reference}", f"choose one of these: {', '.join(self.images)}")
 
     def check_folder(self, path: str) -> None:
@@ -71,6 +72,13 @@ class Policy:
             limit = f"{self.memory / 2**30:.1f} GiB"
             raise refused(f"{(config.memory or 0) / 2**30:.1f} GiB of memory", f"set memory to {limit} or less")
         return config.memory or self.memory
+
+
+def _covers(pattern: str, reference: str) -> bool:
+    """Whether a pattern allows an image; one for every tag of a repository allows its digests, as locks name them."""
+    plain = imagename.familiar(reference)
+    any_tag = pattern.endswith(":*") and "@" in plain
+    return fnmatchcase(plain, pattern) or (any_tag and fnmatchcase(imagename.repository(plain), pattern[:-2]))
 
 
 def refused(what: str, remedy: str) -> PolicyRefused:

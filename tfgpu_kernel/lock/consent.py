@@ -15,6 +15,7 @@ from typing import Final
 
 from platformdirs import user_data_path
 
+from .. import imagename
 from ..errors import ConsentNeeded
 from .read import Found
 from .record import Lock
@@ -45,10 +46,9 @@ def allowed(lock: Lock) -> bool:
 
     The name alone is enough for an image only with its digest: it is then fetched from that repository by it.
     """
-    repository = lock.image.pinned.partition("@")[0].removeprefix("docker.io/")
     return (
         bool(lock.image.digest)
-        and repository in ALLOWED
+        and imagename.repository(lock.image.reference) in ALLOWED
         and all(package.name in COMPLETION for package in lock.packages.added)
         and not lock.packages.system
     )
