@@ -209,6 +209,12 @@ class LockStopped(TfgpuError):
     code = "lock-stopped"
 
 
+class RunStopped(TfgpuError):
+    """A notebook's run broke off in the middle: its kernel died, or a cell took too long."""
+
+    code = "run-stopped"
+
+
 class ConsentNeeded(TfgpuError):
     """A locked notebook wants an image, or packages, that nobody here has agreed to yet."""
 

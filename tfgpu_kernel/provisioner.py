@@ -224,6 +224,11 @@ class TfgpuProvisioner(KernelSettings):
         """The kernel's run folder."""
         return self._run
 
+    @property
+    def death(self) -> TfgpuError | None:
+        """Why the kernel died whose end nobody had asked for; None where it didn't."""
+        return self._report
+
     def facts(self) -> dict[str, Any]:
         """Return what the kernel runs on: image, digest, GPUs, seconds from the request to ready."""
         kernel = self._kernel

@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from . import launches
-from .errors import ConfigError, LockStopped
+from .errors import ConfigError
 from .launch import Kernel
 from .launches import Launch
 from .lock.record import Repeatable
@@ -23,6 +23,7 @@ from .lock.start import LOCK_OF
 from .overlay import OverlaidSpecs
 from .progress import Report
 from .provisioner import TfgpuProvisioner
+from .stopped import stopped
 
 CellBegins = Callable[[int, int], None]
 """Takes the number of the code cell that begins, and how many there are."""
@@ -114,7 +115,7 @@ async def rerun(
     :param path: where the notebook is: its folder is the working directory, and its lock is followed.
     :param started: is told of the kernel before the first cell.
     :raises TfgpuError: where no kernel could be had.
-    :raises LockStopped: where the kernel ended in the middle.
+    :raises RunStopped: where the kernel ended in the middle, or a cell took too long.
     """
     fresh = cleared(notebook)
     specs = OverlaidSpecs()
@@ -174,11 +175,7 @@ async def _run(
             failed, text = number, f"{error.ename}: {error.evalue}"
             break
         except (RuntimeError, TimeoutError) as error:
-            raise LockStopped(
-                f"The kernel ended, or gave no answer in time, in cell {number + 1}.",
-                "run the notebook in JupyterLab to see why.",
-                str(error),
-            ) from error
+            raise stopped(error, number + 1, client.timeout, provisioner.death) from error
     seconds = time.monotonic() - began
     inside = await _ask(client.kc) if failed is None else Inside()
     system_packages = provisioner.settings().system_packages

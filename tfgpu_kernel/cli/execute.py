@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import sys
@@ -16,12 +17,13 @@ from nbclient.exceptions import CellExecutionError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .. import launches
+from .. import launches, locking
 from ..engine import find
 from ..errors import ConfigError
 from ..launches import Launch
 from ..overlay import OverlaidSpecs
 from ..provisioner import TfgpuProvisioner
+from ..stopped import stopped
 from .running import add_consent, agreed
 from .settings import add_settings, chosen_settings, of_kernel
 
@@ -65,6 +67,7 @@ async def run(arguments: argparse.Namespace) -> int:
     manager.kernel_spec_manager = specs
     told = ["Starting the kernel"]
     task = progress.add_task(told[-1], total=len(notebook.cells))
+    at = 0  # the number of the cell that runs
 
     def launched(launch: Launch) -> None:
         if launch.step is not None and launch.step.text != told[-1]:
@@ -73,13 +76,17 @@ async def run(arguments: argparse.Namespace) -> int:
                 progress.console.print(launch.step.text, soft_wrap=True)
             progress.update(task, description=launch.step.text)
 
-    def cell(cell: Any, cell_index: int) -> None:
-        progress.update(task, completed=cell_index, description=f"Cell {cell_index + 1} of {len(notebook.cells)}")
+    def begins(**_: object) -> None:
         provisioner = manager.provisioner
-        if not facts and isinstance(provisioner, TfgpuProvisioner):
-            facts.update(provisioner.facts())
+        assert isinstance(provisioner, TfgpuProvisioner)  # of_kernel takes no other
+        facts.update(provisioner.facts())
 
-    client.on_cell_start = cell
+    def cell(cell: Any, cell_index: int) -> None:
+        nonlocal at
+        at = cell_index + 1
+        progress.update(task, completed=cell_index, description=f"Cell {at} of {len(notebook.cells)}")
+
+    client.on_notebook_start, client.on_cell_start = begins, cell
     stop = launches.listen(launched)
     failed = 0
     began = time.time()
@@ -93,16 +100,24 @@ async def run(arguments: argparse.Namespace) -> int:
             except CellExecutionError as error:
                 sys.stderr.write(f"{error}\n")
                 failed = 1
+            except (RuntimeError, TimeoutError) as error:
+                ending = getattr(client, "_async_cleanup_kernel_future", None)
+                if ending is not None:  # nbclient's answer to Ctrl-C: it ends the kernel under the cell
+                    await asyncio.gather(ending, return_exceptions=True)
+                    raise KeyboardInterrupt from None
+                death = getattr(manager.provisioner, "death", None)
+                sys.stderr.write(f"\n{stopped(error, at, arguments.timeout, death)}\n")
+                failed = 1
     finally:
         stop()
         await find.engine().close()
-        if facts:  # else no cell has run, and there is nothing to keep
+        if facts:  # else there was no kernel, and there is nothing to keep
             output.parent.mkdir(parents=True, exist_ok=True)
-            nbformat.write(notebook, output)  # type: ignore[no-untyped-call]
+            locking.write(notebook, output)
+            print(f"Wrote {output}")
     if arguments.json:
         report = {**facts, "notebook": str(output), "seconds": time.time() - began}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"Wrote {output}")
     return failed
 
 

@@ -13,7 +13,7 @@ from traitlets import Bool, Dict, Float, Int, List, TraitType
 
 from ..config import KernelConfig
 from ..errors import ConfigError
-from ..overlay import OverlaidSpecs
+from ..overlay import PROVISIONER, OverlaidSpecs
 from ..settings import KernelSettings, judged
 
 
@@ -52,7 +52,7 @@ def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 def of_kernel(arguments: argparse.Namespace) -> KernelConfig:
     """Return all settings of the kernel that is named, those of the command line laid over kernel.json's.
 
-    :raises ConfigError: at the first that can't be used, or where there is no such kernel.
+    :raises ConfigError: at the first that can't be used, or where there is no such kernel, or not one of ours.
     """
     specs = OverlaidSpecs()
     specs.settings = chosen_settings(arguments)
@@ -63,7 +63,14 @@ def of_kernel(arguments: argparse.Namespace) -> KernelConfig:
             f"There is no kernel {arguments.kernel!r} here.",
             "name one of jupyter kernelspec list, by --kernel; jupyter tfgpu install makes one.",
         ) from None
-    return judged(spec.metadata.get("kernel_provisioner", {}).get("config", {}))
+    stanza = spec.metadata.get("kernel_provisioner", {})
+    if stanza.get("provisioner_name") != PROVISIONER:
+        raise ConfigError(
+            f"The kernel {arguments.kernel} doesn't run in a container, so there is nothing here to set, lock or "
+            "tell of.",
+            "name one that does, such as --kernel tfgpu; for others there is jupyter nbconvert --execute.",
+        )
+    return judged(stanza.get("config", {}))
 
 
 def _type(trait: TraitType[Any, Any]) -> Any:
