@@ -36,13 +36,18 @@ mnist: setup
 	$(call step,data,MNIST)
 	@python scripts/mnist.py
 
+.PHONY: data
+data: setup
+	$(call step,data,MNIST)
+	@python scripts/mnist.py --optional
+
 .PHONY: demo
-demo: engine mnist ## Set everything up and train the MNIST example in a container
+demo: engine data ## Set everything up and train the MNIST example in a container
 	$(call step,demo,examples/mnist_mlp.ipynb through the kernel tfgpu)
 	@python scripts/demo.py
 
 .PHONY: lab
-lab: engine mnist ## Start JupyterLab on examples/ with the kernel
+lab: engine data ## Start JupyterLab on examples/ with the kernel
 	$(call step,lab,JupyterLab)
 	@python scripts/demo.py --image-only
 	@jupyter lab --notebook-dir=examples $$(cat build/lab-options) $$([ "$$(id -u)" -ne 0 ] || echo --allow-root)
