@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import os
@@ -17,7 +18,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from tfgpu_kernel import bundle, scratch
-from tfgpu_kernel.errors import BundleRefused, ConfigError, LockInvalid, LockTooNew
+from tfgpu_kernel.errors import (
+    BundleRefused,
+    ConfigError,
+    EngineNotAnswering,
+    ImageUnusable,
+    LockInvalid,
+    LockTooNew,
+    NoSpace,
+    TfgpuError,
+)
+from tfgpu_kernel.image import archive
 from tfgpu_kernel.lock import elsewhere, read
 from tfgpu_kernel.progress import unheard
 
@@ -257,3 +268,70 @@ def test_files_for_other_tools() -> None:
     assert made["containerEnv"]["PYTHONHASHSEED"] == "0"
     loaded = elsewhere.dockerfile(lock, "shared.ipynb", "tfgpu-locked/x:completed")
     assert "pip install" not in loaded
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EACCES, ConfigError)]
+)
+def test_this_machines_troubles_are_not_the_bundles(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[TfgpuError]
+) -> None:
+    """A full disk, or one that may not be written, is told as that: to carry the bundle over again would not help."""
+
+    def failing(*_: object) -> str:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(bundle, "_copied", failing)
+    with pytest.raises(kind, match="unpack shared") as told:
+        unpacked(exported, tmp_path / "here")
+    assert "another folder" in told.value.remedy
+    assert os.listdir(tmp_path / "here") == []
+
+
+def test_what_cannot_be_read_is_not_called_untrusted(tmp_path: Path) -> None:
+    """A folder in a bundle's place is told as that."""
+    with pytest.raises(ConfigError, match="directory"):
+        bundle.look(tmp_path)
+
+
+@pytest.mark.parametrize("error", [NoSpace, EngineNotAnswering])
+def test_the_engines_troubles_are_not_the_bundles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[TfgpuError]
+) -> None:
+    """Where the engine can't take a sound image, the engine's own error comes out; a changed image is the bundle's."""
+    lock = read.check({**GOOD, "packages": {"kept": [], "added": [], "installed": {}}}).lock
+    monkeypatch.setattr(archive, "contents", lambda _: {"tfgpu-locked/x:image": lock.image.layers})
+    raised: list[TfgpuError] = [error("Why.", "do this."), ImageUnusable("Why.", "do this.")]
+
+    async def failing(*_: object) -> None:
+        raise raised.pop(0)
+
+    monkeypatch.setattr(archive, "load", failing)
+    for kind in (error, BundleRefused):
+        with pytest.raises(kind):
+            asyncio.run(bundle._load(lock, tmp_path / "image.tar", None, unheard))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["Week 3: CNNs.ipynb", "a\\b.ipynb", "notes.json"])
+def test_what_no_import_takes_is_not_exported(exported: Path, tmp_path: Path, name: str) -> None:
+    """A name that each import refuses is told where the notebook can still be renamed."""
+    notebook = (tmp_path / "author/shared.ipynb").rename(tmp_path / "author" / name)
+    found = read.find(notebook)
+    assert found is not None
+    with pytest.raises(ConfigError, match="can't be in a bundle") as told:
+        asyncio.run(bundle.export(notebook, found.lock, tmp_path / "again.zip", None, unheard))
+    assert "rename the notebook" in told.value.remedy
+    assert not (tmp_path / "again.zip").exists()
+
+
+def test_data_that_no_import_takes_are_not_exported(exported: Path, tmp_path: Path) -> None:
+    """Nor are two data files that a file system without upper and lower case takes for one."""
+    notebook = tmp_path / "author/shared.ipynb"
+    listed = []
+    for name in ("train.csv", "Train.csv"):
+        (notebook.parent / name).write_bytes(DATA)
+        sha256 = hashlib.sha256(DATA).hexdigest()
+        listed.append({"place": "notebook", "name": name, "sha256": sha256, "size_bytes": len(DATA)})
+    lock = read.check({**GOOD, "data": listed}).lock
+    with pytest.raises(ConfigError, match=r"'Train.csv', can't be in a bundle"):
+        asyncio.run(bundle.export(notebook, lock, tmp_path / "again.zip", None, unheard))

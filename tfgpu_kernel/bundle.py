@@ -8,6 +8,7 @@ not unpacked.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
 import json
@@ -22,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from . import imagename, scratch
+from . import disk, imagename, scratch
 from .engine.base import Engine, ImageRecord
-from .errors import BundleRefused, ConfigError, ImageNotFound, TfgpuError
+from .errors import BundleRefused, ConfigError, ImageNotFound, ImageUnusable
 from .image import archive
 from .lock import data, elsewhere, read
 from .lock.read import Found
@@ -66,9 +67,17 @@ async def export(
     """Write a bundle, whole or not at all.
 
     :param engine: where the image is, if it is to come along.
-    :raises ConfigError: where a data file is not here, or has changed since.
+    :raises ConfigError: where a data file is not here, or has changed since; where a name can't be in a bundle, or
+        something can't be read or written.
     :raises ImageNotFound: where the image is not here.
+    :raises NoSpace: where the disk is full.
     """
+    with disk.told(f"export {notebook.name}", f"write to another place: jupyter tfgpu export {notebook} -o FILE"):
+        await _export(notebook, lock, target, engine, report)
+
+
+async def _export(notebook: Path, lock: Lock, target: Path, engine: Engine | None, report: Report) -> None:
+    _check_names(notebook, lock)
     for one in await asyncio.to_thread(data.states, lock.data, notebook):
         if one.state != "here":
             raise ConfigError(
@@ -97,9 +106,10 @@ def look(path: Path) -> Opened:
     """Open a bundle and read its list and its notebook's lock; nothing is written.
 
     :raises BundleRefused: where it is damaged, or holds what it must not hold.
+    :raises ConfigError: where the file is not there, or can't be read.
     :raises LockInvalid: and its kin, where its notebook's lock can't be used.
     """
-    with _opened(path) as zipped:
+    with _readable(path), _opened(path) as zipped:
         infos = zipped.infolist()
         if len(infos) > MAX_ENTRIES:
             raise _refused(f"it has {len(infos)} entries, more than {MAX_ENTRIES}")
@@ -140,7 +150,15 @@ async def unpack(opened: Opened, folder: Path, engine: Engine | None, report: Re
 
     :param engine: where the image goes; None leaves it aside.
     :raises BundleRefused: where an entry is not what the list says, or a file of that name is there already.
+    :raises NoSpace: where the disk of the folder, or of the engine, is full.
+    :raises ConfigError: where something can't be read or written for another reason.
     """
+    again = f"take another folder: jupyter tfgpu import {opened.path} -o FOLDER"
+    with disk.told(f"unpack {opened.path.name} into {folder}", again):
+        return await _unpack(opened, folder, engine, report)
+
+
+async def _unpack(opened: Opened, folder: Path, engine: Engine | None, report: Report) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with scratch.beside(folder) as work:
         moves = await asyncio.to_thread(_extract, opened, folder, work, report)
@@ -156,8 +174,17 @@ async def unpack(opened: Opened, folder: Path, engine: Engine | None, report: Re
             except OSError:  # another file system
                 if os.path.lexists(target):
                     raise _there(target) from None
-                shutil.copyfile(source, target)
+                _copy(source, target)
     return folder / opened.notebook
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file whole or not at all."""
+    try:
+        shutil.copyfile(source, target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _write(partial: Path, sources: Mapping[str, Path | bytes], notebook: str, report: Report) -> None:
@@ -188,30 +215,73 @@ def _chunks(source: Path | bytes) -> Iterator[bytes]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a bundle; what is wrong with it as a zip file is a refusal, what the system says is not."""
     try:
         with zipfile.ZipFile(path) as zipped:
             yield zipped
-    except FileNotFoundError:
-        raise ConfigError(f"There is no file {path}.", "name a bundle that jupyter tfgpu export wrote.") from None
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise _refused(str(error)) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise _refused("it names a place in the file that can't be") from error
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        with disk.told(f"read the bundle {path}", "name another file"):
+            yield
+    except ConfigError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        raise ConfigError(f"There is no file {path}.", "name a bundle that jupyter tfgpu export wrote.") from None
 
 
 def _judge(info: zipfile.ZipInfo) -> None:
     """Refuse an entry that is no plain, stored file at a plain path."""
     name = info.filename
-    parts = name.split("/")
     kind = info.external_attr >> 28
-    if info.orig_filename != name or not name.isprintable() or any(part in ("", ".", "..") for part in parts):
-        raise _refused(f"an entry has the name {_shown(info.orig_filename)}, which leads elsewhere")
-    if "\\" in name or ":" in name or len(name) > 300:
-        raise _refused(f"an entry has the name {_shown(name)}, which can't be used")
+    unusable = _unusable(name) or ("leads elsewhere" if info.orig_filename != name else "")
+    if unusable:
+        raise _refused(f"an entry has the name {_shown(info.orig_filename)}, which {unusable}")
     if kind not in (0, 0o10):
         raise _refused(f"{_shown(name)} is a link or another special file")
     if info.flag_bits & 1:
         raise _refused(f"{_shown(name)} is encrypted")
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
         raise _refused(f"{_shown(name)} is compressed; entries of a bundle are not")
+
+
+def _unusable(name: str) -> str:
+    """Return what is wrong with an entry's name, on any system that it may be unpacked on; empty where nothing is."""
+    if not name.isprintable() or any(part in ("", ".", "..") for part in name.split("/")):
+        return "leads elsewhere"
+    return "can't be used" if "\\" in name or ":" in name or len(name) > 300 else ""
+
+
+def _check_names(notebook: Path, lock: Lock) -> None:
+    """Refuse to write what nobody could import.
+
+    :raises ConfigError: with what to rename.
+    """
+    entry = f"{_NOTEBOOK}/{notebook.name}"
+    if _unusable(entry) or not notebook.name.endswith(".ipynb"):
+        raise ConfigError(
+            f"The notebook's name, {_shown(notebook.name)}, can't be in a bundle: it must end in .ipynb, without a "
+            "colon or a backslash, which not every system can have.",
+            "rename the notebook, and export it again.",
+        )
+    taken = {entry.lower(), IMAGE, *(name.lower() for name in _MADE)}
+    for file in lock.data:
+        name = f"{file.place}/{file.name}"
+        if _unusable(name) or name.lower() in taken:
+            raise ConfigError(
+                f"The data file's name, {_shown(file.name)}, can't be in a bundle: it is too long, or differs from "
+                "another by upper and lower case alone, which not every system can have.",
+                f"rename it in the notebook, too, and lock the notebook again: jupyter tfgpu lock {notebook}.",
+            )
+        taken.add(name.lower())
 
 
 def _list(zipped: zipfile.ZipFile, names: Sequence[str]) -> tuple[dict[str, tuple[str, int]], str]:
@@ -338,9 +408,12 @@ def _context(dockerfile: str) -> bytes:
 async def _load(lock: Lock, file: Path, engine: Engine, report: Report) -> None:
     """Load the image, if its archive holds what the lock names, and nothing else.
 
-    :raises BundleRefused: otherwise; what was loaded is taken away again.
+    :raises BundleRefused: otherwise; what was loaded is taken away again. What the engine can't do is its own error.
     """
-    claimed = await asyncio.to_thread(archive.contents, file)
+    try:
+        claimed = await asyncio.to_thread(archive.contents, file)
+    except ImageUnusable as error:
+        raise _refused(error.details or error.message) from error
     wanted = {lock.image.layers, *([lock.packages.layers] if lock.packages.layers else [])}
     if not claimed or set(claimed.values()) != wanted:
         raise _refused("the image in it is not the one to which its notebook is locked")
@@ -348,7 +421,7 @@ async def _load(lock: Lock, file: Path, engine: Engine, report: Report) -> None:
         raise _refused("the image in it would take the name of another")
     try:
         loaded = await archive.load(file, engine, report)
-    except TfgpuError as error:
+    except ImageUnusable as error:
         raise _refused(error.details or error.message) from error
     for one in loaded:
         record = await engine.image(one.reference)
