@@ -215,6 +215,12 @@ class RunStopped(TfgpuError):
     code = "run-stopped"
 
 
+class NotebookChanged(TfgpuError):
+    """A notebook's file was changed while a verb worked on it, and is not written over."""
+
+    code = "notebook-changed"
+
+
 class ConsentNeeded(TfgpuError):
     """A locked notebook wants an image, or packages, that nobody here has agreed to yet."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -161,13 +162,25 @@ def put(notebook: Any, made: Lock | None) -> None:
 
 
 def write(notebook: Any, path: Path) -> None:
-    """Write a notebook whole or not at all."""
+    """Write a notebook whole or not at all; its folder is made, and it stays its owner's.
+
+    What is no file, such as /dev/stdout, is written to and not replaced.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8") as file:
+            nbformat.write(notebook, file)  # type: ignore[no-untyped-call]
+        return
+    path = path.resolve()  # a link stays one
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             nbformat.write(notebook, file)  # type: ignore[no-untyped-call]
         if path.exists():
             shutil.copymode(path, name)
+            before = path.stat()
+            with contextlib.suppress(PermissionError):  # only root gives files away
+                os.chown(name, before.st_uid, before.st_gid)
         else:
             os.chmod(name, 0o644)
         os.replace(name, path)

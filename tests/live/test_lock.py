@@ -167,6 +167,18 @@ def test_failing_cell_is_not_locked(notebook: Path) -> None:
     assert notebook.read_bytes() == before
 
 
+def test_what_is_saved_meanwhile_is_not_written_over(workspace: Path, kernels: Path) -> None:
+    """A notebook that is edited while it is locked stays as it was saved last; what ran lies beside it, locked."""
+    save = "text = open('a.ipynb').read()\nopen('a.ipynb', 'w').write(text.replace('first', 'second'))"
+    notebook = made(workspace / "a.ipynb", save, "print('first')")
+    said = tfgpu("lock", notebook, code=1)
+    assert f"{notebook} was changed while it ran" in said
+    assert str(workspace / "a.locked.ipynb") in said
+    assert "print('second')" in notebook.read_text()
+    assert "tfgpu" not in json.loads(notebook.read_text())["metadata"]
+    assert "tfgpu" in json.loads((workspace / "a.locked.ipynb").read_text())["metadata"]
+
+
 def test_nothing_starts_without_consent(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else's lock is followed by execute and by any Jupyter program only after a consent, kept by digest."""
     monkeypatch.setenv("XDG_DATA_HOME", str(locked.parent.parent / "receiver"))

@@ -6,10 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import locking
 from ..engine import find
 from ..keeping import Kept, keep
-from .execute import read
+from .notebook import put_lock, read
 from .running import add_consent, agreed
 from .settings import add_settings, of_kernel
 from .terminal import shown
@@ -38,16 +37,16 @@ async def run(arguments: argparse.Namespace) -> int:
 async def change(arguments: argparse.Namespace, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> int:
     """Change what the notebook keeps, and write it."""
     path: Path = arguments.notebook
-    notebook = read(path)
+    source = read(path)
     config = of_kernel(arguments)
     engine = find.engine()
     try:
         found = await agreed(path, engine, config, yes=arguments.yes)
         with shown() as report:
-            kept = await keep(notebook, path, found, config, engine, report, add=add, remove=remove)
+            kept = await keep(source.notebook(), path, found, config, engine, report, add=add, remove=remove)
     finally:
         await engine.close()
-    locking.write(notebook, path)
+    put_lock(source, kept.lock)
     _tell(path, kept)
     return 0
 

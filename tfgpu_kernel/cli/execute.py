@@ -11,19 +11,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .. import launches, locking
+from .. import launches
 from ..engine import find
 from ..errors import ConfigError
 from ..launches import Launch
 from ..overlay import OverlaidSpecs
 from ..provisioner import TfgpuProvisioner
 from ..stopped import stopped
+from .notebook import edited, keep_result, read
 from .running import add_consent, agreed
 from .settings import add_settings, chosen_settings, of_kernel
 
@@ -43,7 +43,8 @@ async def run(arguments: argparse.Namespace) -> int:
     """Execute the notebook; it is written also when a cell fails. Return 1 then."""
     settings = chosen_settings(arguments)
     config = of_kernel(arguments)
-    notebook = read(arguments.notebook)
+    source = read(arguments.notebook)
+    notebook = source.notebook()
     found = await agreed(arguments.notebook, find.engine(), config, yes=arguments.yes)
     if found is not None and settings.keys() & {"image", "packages"}:
         raise ConfigError(
@@ -88,7 +89,7 @@ async def run(arguments: argparse.Namespace) -> int:
 
     client.on_notebook_start, client.on_cell_start = begins, cell
     stop = launches.listen(launched)
-    failed = 0
+    failed, written = 0, output
     began = time.time()
     try:
         with progress:
@@ -100,11 +101,13 @@ async def run(arguments: argparse.Namespace) -> int:
             except CellExecutionError as error:
                 sys.stderr.write(f"{error}\n")
                 failed = 1
-            except (RuntimeError, TimeoutError) as error:
+            except Exception as error:
                 ending = getattr(client, "_async_cleanup_kernel_future", None)
                 if ending is not None:  # nbclient's answer to Ctrl-C: it ends the kernel under the cell
                     await asyncio.gather(ending, return_exceptions=True)
                     raise KeyboardInterrupt from None
+                if not isinstance(error, RuntimeError | TimeoutError):
+                    raise
                 death = getattr(manager.provisioner, "death", None)
                 sys.stderr.write(f"\n{stopped(error, at, arguments.timeout, death)}\n")
                 failed = 1
@@ -112,23 +115,11 @@ async def run(arguments: argparse.Namespace) -> int:
         stop()
         await find.engine().close()
         if facts:  # else there was no kernel, and there is nothing to keep
-            output.parent.mkdir(parents=True, exist_ok=True)
-            locking.write(notebook, output)
-            print(f"Wrote {output}")
+            written = keep_result(source, notebook, output, "executed")
+            print(f"Wrote {written}")
     if arguments.json:
-        report = {**facts, "notebook": str(output), "seconds": time.time() - began}
+        report = {**facts, "notebook": str(written), "seconds": time.time() - began}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    if written != output:
+        raise edited(source, written, "executed")
     return failed
-
-
-def read(path: Path) -> Any:
-    """Read a notebook.
-
-    :raises ConfigError: when it isn't there, or isn't one.
-    """
-    try:
-        return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
-        raise ConfigError(
-            f"The notebook {path} can't be read.", "name a notebook (.ipynb) that is here.", str(error)
-        ) from error

@@ -10,7 +10,7 @@ from .. import locking
 from ..engine import find
 from ..errors import ConfigError
 from ..lock.record import Tolerance
-from .execute import read
+from .notebook import edited, keep_result, read
 from .running import add_running, agreed, progressing
 from .settings import add_settings, chosen_settings, of_kernel
 
@@ -39,11 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Lock the notebook; its file changes only when all went well."""
+    """Lock the notebook; its file changes only when all went well, and nobody else changed it meanwhile."""
     settings = chosen_settings(arguments)
     config = of_kernel(arguments)
     path: Path = arguments.notebook
-    notebook = read(path)
+    source = read(path)
+    notebook = source.notebook()
     output: Path = arguments.output or path
     if arguments.remove:
         locking.put(notebook, None)
@@ -74,9 +75,11 @@ async def run(arguments: argparse.Namespace) -> int:
             made = await locking.lock(path, notebook, wishes, engine, report, begins)
     finally:
         await engine.close()
-    locking.write(made.notebook, output)
     for note in made.notes:
         print(f"Note: {note}")
+    written = keep_result(source, made.notebook, output, "locked")
+    if written != output:
+        raise edited(source, written, "locked")
     print(f"Locked {output} to {made.lock.image.pinned}")
     return 0
 

@@ -15,7 +15,7 @@ from ..engine import find
 from ..errors import ConfigError, NotLocked
 from ..lock import normal
 from ..lock.compare import Grade
-from .execute import read
+from .notebook import read
 from .running import add_running, agreed, progressing
 from .settings import add_settings, chosen_settings, of_kernel
 
@@ -43,7 +43,7 @@ async def run(arguments: argparse.Namespace) -> int:
     settings = chosen_settings(arguments)
     config = of_kernel(arguments)
     path: Path = arguments.notebook
-    notebook = read(path)
+    notebook = read(path).notebook()
     engine = find.engine()
     try:
         found = await agreed(path, engine, config, yes=arguments.yes)
