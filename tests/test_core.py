@@ -185,6 +185,7 @@ def test_long_runtime_folder_gives_way_to_a_short_one(tmp_path: Path, monkeypatc
         (Exit(134), "F0000 00:00:17.1 12 dot.cc:42] No space for you", "aborted: No space for you"),
         (Exit(134), "free(): invalid pointer", "signal 6 (SIGABRT)"),
         (Exit(1), "ImportError", "exit code 1"),
+        (Exit(87), "tfgpu: the files did not come", "never got its files from this server"),
     ],
 )
 def test_deaths_are_explained(end: Exit, log: str, said: str) -> None:

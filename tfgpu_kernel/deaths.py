@@ -46,6 +46,13 @@ def explain(end: Exit, log: str, *, image: str, memory: int | None, gpus: bool =
             "start the kernel again; if this repeats, find out what replaces the folder named below.",
             log,
         )
+    if end.code == codes.NOT_FURNISHED:
+        return KernelDied(
+            "The kernel's container never got its files from this server: the engine or the machine was too busy, or "
+            "the server was held up.",
+            "start the kernel again when the machine is less busy.",
+            log,
+        )
     if end.code == codes.NO_IPYKERNEL:
         return ImageUnusable(
             f"The image {image} has a Python without ipykernel, and was started all the same.",

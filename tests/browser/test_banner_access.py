@@ -9,6 +9,7 @@ from tests.images import recipes
 
 from .page import Lab
 from .test_launch import FAILED_REQUEST
+from .test_sharing import locked
 
 pytestmark = pytest.mark.nightly
 
@@ -38,3 +39,22 @@ def test_progress_failure_and_doctor_for_screen_readers(lab: Lab) -> None:
     for dark in (False, True):
         lab.theme(dark=dark)
         assert lab.violations(".tfgpu-Doctor") == []
+
+
+def test_what_a_notebook_needs_for_screen_readers(lab: Lab) -> None:
+    """axe finds nothing wrong with what a received notebook asks consent for, and with what stands there afterwards."""
+    locked(lab.server, "shared.ipynb")
+    lab.expect_error(r"status of 500|consent|not agreed")
+    panel = lab.notebook("shared.ipynb")
+    needs = panel.get_by_role("region", name="What this notebook needs")
+    expect(needs).to_contain_text("waits for your consent")
+    part = ".jp-NotebookPanel:not(.lm-mod-hidden) [aria-label=\"What this notebook needs\"]"
+    for dark in (False, True):
+        lab.theme(dark=dark)
+        assert lab.violations(part) == []
+    needs.get_by_role("button", name="Agree").click()
+    lab.idle()
+    expect(needs).to_contain_text("This notebook is locked to")
+    for dark in (False, True):
+        lab.theme(dark=dark)
+        assert lab.violations(part) == []
