@@ -262,3 +262,10 @@ def test_a_label_leads_to_the_folder_that_took_another_ones_place(tmp_path: Path
     RunFolder.named(str(fresh.path)).remove()
     assert list(tmp_path.iterdir()) == []
     assert RunFolder.named(str(fresh.path)) == fresh
+
+
+def test_a_folder_takes_a_place_where_nothing_is_any_more(tmp_path: Path) -> None:
+    """A restart that failed leaves only the name of its folder, which a next one's takes."""
+    fresh = RunFolder(tmp_path / "fresh")
+    fresh.path.mkdir()
+    assert fresh.replace(RunFolder(tmp_path / "old")).path.is_dir()

@@ -24,7 +24,7 @@ from .boot import mounted
 from .config import KernelConfig
 from .connection import Connection
 from .engine.base import Engine, EngineInfo, Exit
-from .errors import EngineUnsuitable, KernelNotReady, TfgpuError
+from .errors import EngineRefused, EngineUnsuitable, KernelNotReady, TfgpuError
 from .furnish import Furniture, furnish
 from .gpu.request import NO_GPU, GpuRequest
 from .gpus import Grant, Judged
@@ -34,7 +34,7 @@ from .image.ensure import ensure
 from .image.facts import identity as image_identity
 from .image.hardware import Hardware, free_bytes
 from .image.ready import ReadyImage
-from .labels import KernelLabels
+from .labels import RUN, KernelLabels
 from .mounts import Bind, Mounts
 from .owner import Owner
 from .postpone import postpone
@@ -245,7 +245,7 @@ async def start(
         async with _turn():
             report(Step("creating", f"Creating the container from {config.image}"))
             # A task of its own: cancelled in the middle, the engine still makes the container, and it must go.
-            creating = asyncio.ensure_future(engine.create(body, f"tfgpu-{run.path.name}"))
+            creating = asyncio.ensure_future(created(engine, body, run))
             files = await asyncio.to_thread(files_inside, prepared)
             made = await asyncio.shield(creating)
             end = engine.watch(made)
@@ -261,6 +261,25 @@ async def start(
     report(Step("ready", f"Ready after {seconds:.1f} s"))
     planned = prepared.mounts_with(run)
     return Kernel(made, end, connection, run, who, prepared.image, planned, grant, seconds)
+
+
+async def created(engine: Engine, body: Mapping[str, Any], run: RunFolder) -> str:
+    """Make the container and return its id; one that an earlier start has left under its name is removed.
+
+    An engine that gives no answer in time makes the container all the same, when nobody waits for it any more.
+
+    :raises TfgpuError: where the engine refuses.
+    """
+    name = f"tfgpu-{run.path.name}"
+    try:
+        return await engine.create(body, name)
+    except EngineRefused:
+        late = [record.id for record in await engine.list({RUN: str(run.path)}) if record.name == name]
+        if not late:
+            raise
+        for container in late:
+            await engine.remove(container)
+        return await engine.create(body, name)
 
 
 def files_inside(prepared: Prepared) -> bytes:

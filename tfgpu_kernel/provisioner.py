@@ -100,16 +100,14 @@ class TfgpuProvisioner(KernelSettings):
                 "The start of the kernel was cancelled.", "start it again when you want it."
             )
             launches.leave(entry, Step("cancelled", "Cancelled"), cancelled)
-            self._forget_start()
-            await self._remove_run_folder()
+            await self._give_up()
             raise cancelled from None
         except TfgpuError as error:
             launches.leave(entry, Step("failed", error.message), error)
             self.log.error("Kernel %s did not start: %s", self.kernel_id, error)
             if automatic and self._kernel is not None:
                 return self._stay_dead(error)
-            self._forget_start()
-            await self._remove_run_folder()
+            await self._give_up()
             raise
         launches.leave(entry, Step("ready", f"Ready after {kernel.seconds:.1f} s"))
         self._kernel, self._run = kernel, kernel.run
@@ -345,6 +343,16 @@ class TfgpuProvisioner(KernelSettings):
         self._kernel = Kernel(**{**vars(self._kernel), "end": dead})
         self._active, self._report = True, failure
         return self.connection_info
+
+    async def _give_up(self) -> None:
+        """Leave nothing of a start that raised, but the folder's name where it was a restart.
+
+        The next restart makes the folder again: clients wait on the sockets that the old connection names.
+        """
+        self._forget_start()
+        run = self._run
+        await self._remove_run_folder()
+        self._run = run if self._kernel is not None else None
 
     def _forget_start(self) -> None:
         """Undo what jupyter_client leaves of a start that raised: it calls no cleanup then.

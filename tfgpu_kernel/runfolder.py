@@ -12,6 +12,7 @@ name for writing: it writes beside and renames, which replaces a symlink instead
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -234,15 +235,18 @@ class RunFolder:
     def replace(self, old: RunFolder) -> RunFolder:
         """Put this folder in the place of another, whose kernel has ended, and return it as it is called then.
 
+        There may be nothing in that place any more: a restart that fails leaves only the name.
+
         The sockets then have the old one's paths, on which clients wait. What else the server kept in the old
         folder stays. This folder's own name, which its container's label bears, leads to it.
         """
         aside = old.path.with_name(f"{old.path.name}.old")
         try:
-            old.path.rename(aside)
+            with contextlib.suppress(FileNotFoundError):
+                old.path.rename(aside)
             self.path.rename(old.path)
             self.path.symlink_to(old.path.name)
-            for entry in aside.iterdir():
+            for entry in aside.iterdir() if aside.is_dir() else ():
                 if not (old.path / entry.name).exists():
                     entry.rename(old.path / entry.name)
         except OSError as error:
