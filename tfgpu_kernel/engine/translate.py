@@ -154,7 +154,7 @@ def registry_unreachable(subject: str, text: str) -> errors.RegistryUnreachable:
             "image  is", "image is"
         ),
         "check the network or the proxy of the engine; without a registry, build an image from package "
-        "mirrors (jupyter tfgpu image build) or load one (jupyter tfgpu image load FILE).",
+        "mirrors (jupyter tfgpu image build) or load one (jupyter tfgpu image load -i FILE).",
         text,
     )
 

@@ -24,12 +24,9 @@ from .debian import PYTHONS, Release
 from .ensure import remember
 from .plan import EXTRAS
 from .presets import BUILT
+from .unbuilt import NEWEST, TENSORFLOW, as_root
 
 VENV: Final = "/opt/tensorflow"
-NEWEST: Final = {"3.8": "2.13", "3.9": "2.20"}
-"""Python → the last TensorFlow for it, where that is not the newest."""
-TENSORFLOW: Final = "2.21"
-"""The newest TensorFlow that this was tried with."""
 BOUNDS: Final = {
     "ipykernel": "<8",
     "matplotlib": "<4",
@@ -209,7 +206,7 @@ async def bootstrap(release: Release, archive: Path, report: Report) -> None:
         text = "\n".join(lines[-25:])
         raise ImageBuildFailed(
             f"mmdebstrap could not make a {release.codename} root file system.",
-            "run the command as root (sudo), or allow user namespaces: sudo apt-get install uidmap."
+            f"run it as root ({as_root('image', 'build')} …), or allow user namespaces: sudo apt-get install uidmap."
             if os.geteuid()
             else "see whether apt works on this machine: apt-get update.",
             text,

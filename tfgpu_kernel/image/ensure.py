@@ -19,7 +19,7 @@ from ..config import KernelConfig
 from ..engine.base import Engine, ImageRecord
 from ..errors import ImageBuildFailed, ImageNotFound, RegistryUnreachable
 from ..progress import Report, Step
-from . import locked, plan, workshop
+from . import debian, locked, plan, unbuilt, workshop
 from .choice import suiting
 from .facts import Facts, identity
 from .foresight import foresee
@@ -88,10 +88,9 @@ async def present(reference: str, engine: Engine, config: KernelConfig, report: 
 def not_built(reference: str) -> ImageNotFound:
     """Return the error for an image that is made here, and hasn't been."""
     preset = named(reference)
-    kind = "cpu" if preset is not None and not preset.gpu else "gpu"
     return ImageNotFound(
         f"The image {reference} is built on the machine itself, and has not been built yet.",
-        f"build it (some minutes, once): sudo jupyter tfgpu image build --{kind}."
+        unbuilt.remedy(preset, debian.host_release())
         if preset is not None
         else "build or complete it again, or name another image.",
     )
