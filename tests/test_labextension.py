@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -51,3 +53,28 @@ def test_what_people_read_can_be_translated() -> None:
         found = words.search(file.read_text())
         assert not found, f"{file.name}: {found[0] if found else ''}"
     assert words.search("<p className='a'>Words</p>") and words.search("label: 'Open'")
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node runs it")
+def test_only_packages_by_name_are_offered_to_be_kept(tmp_path: Path) -> None:
+    """A pip install is read as the shell reads it; one that names files, addresses or indexes is not offered."""
+    module = shutil.copy(SOURCES / "lib/packages.js", tmp_path / "packages.mjs")
+    lines = {
+        "seaborn": ["seaborn"],
+        "-q -U \"pandas>=2,<3\" jax[cpu] 'a[b, c]==1.*'  # why": ["pandas>=2,<3", "jax[cpu]", "a[b, c]==1.*"],
+        "seaborn; rm -rf x": ["seaborn"],
+        "seaborn && ls": ["seaborn"],
+        "seaborn | tail": ["seaborn"],
+        "\"pandas; python_version<'3.9'\"": None,
+        **dict.fromkeys(
+            ("-r requirements.txt", "seaborn -c c.txt", "-e .", "-i https://x seaborn", "--index-url=https://x seaborn",
+             "-f wheels seaborn", "--pre seaborn", ".", "./x", "git+https://x#egg=y", "x.whl", "'x @ https://y'",
+             "{name}", "$name"),
+        ),
+    }  # fmt: skip
+    script = (
+        f"import {{ requirements }} from {json.dumps(str(module))};"
+        f"console.log(JSON.stringify({json.dumps(list(lines))}.map(requirements)))"
+    )
+    done = subprocess.run(["node", "--input-type=module", "-e", script], capture_output=True, check=True, text=True)
+    assert dict(zip(lines, json.loads(done.stdout), strict=True)) == lines

@@ -8,7 +8,8 @@ const MOST_PIXELS = 360;
 
 /** What the banner's buttons do. */
 export interface IActions {
-  agree(): Promise<void>;
+  /** Agree to what is shown, which the subject names. */
+  agree(subject: string): Promise<void>;
   verify(): void;
 }
 
@@ -87,7 +88,7 @@ export class ConsentBanner extends ReactWidget {
             </ul>
             <button
               className="jp-mod-styled jp-mod-accept"
-              onClick={() => void this.actions.agree()}
+              onClick={() => void this.actions.agree(needs.subject)}
             >
               {trans.__('Agree')}
             </button>

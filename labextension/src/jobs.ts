@@ -3,9 +3,11 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import { Widget } from '@lumino/widgets';
 
 import type { IJob, Verb } from './records';
-import { cancelJob, job, report, startJob } from './request';
+import { cancelJob, job, passes, report, startJob } from './request';
 
 const EVERY_MS = 700;
+/** So long an answer about a job may fail to come; the job goes on meanwhile. */
+const LOST_MS = 60000;
 
 /** Run a job with its progress as a notification; resolves when it is over. */
 export async function runJob(
@@ -21,14 +23,16 @@ export async function runJob(
     actions: [
       {
         label: trans.__('Cancel'),
-        callback: () => void cancelJob(state.id)
+        callback: () =>
+          void cancelJob(state.id).catch((error: unknown) =>
+            tellError(title, error)
+          )
       }
     ]
   });
   try {
     while (state.state === 'running') {
-      await new Promise(done => window.setTimeout(done, EVERY_MS));
-      state = await job(state.id);
+      state = await follow(state.id);
       if (state.state !== 'running') {
         break; // a notification that is changed and taken away at once stays
       }
@@ -44,6 +48,27 @@ export async function runJob(
     Notification.dismiss(id);
   }
   return state;
+}
+
+/** Say what kept something from being done, until it is closed. */
+export function tellError(title: string, error: unknown): void {
+  const reason = error instanceof Error ? error.message : String(error);
+  Notification.error([title, reason].join('\n'), { autoClose: false });
+}
+
+/** How far a job is, after a while; answers that are lost meanwhile don't lose the job. */
+async function follow(id: string): Promise<IJob> {
+  const began = Date.now();
+  for (;;) {
+    await new Promise(done => window.setTimeout(done, EVERY_MS));
+    try {
+      return await job(id);
+    } catch (error) {
+      if (!passes(error) || Date.now() - began > LOST_MS) {
+        throw error;
+      }
+    }
+  }
 }
 
 /** What a job said at its end, from its explanation on. */

@@ -29,7 +29,7 @@ async function call(
     settings
   );
   if (!answer.ok) {
-    throw new ServerConnection.ResponseError(answer);
+    throw await ServerConnection.ResponseError.create(answer);
   }
   return answer;
 }
@@ -134,6 +134,14 @@ export async function startJob(
 ): Promise<IJob> {
   const answer = await call('sharing/jobs', 'POST', { verb, path, packages });
   return (await answer.json()) as IJob;
+}
+
+/** Whether a call may succeed when it is made again: the server, or the way to it, is down for a moment. */
+export function passes(error: unknown): boolean {
+  return !(
+    error instanceof ServerConnection.ResponseError &&
+    error.response.status < 500
+  );
 }
 
 /** How far a job is. */

@@ -20,8 +20,10 @@ import {
 } from '@jupyterlab/translation';
 
 import { ConsentBanner } from './consent';
-import { lastWords, reportWidget, runJob } from './jobs';
-import type { Verb } from './records';
+import { lastWords, reportWidget, runJob, tellError } from './jobs';
+import { Merge } from './merge';
+import { installed, requirements } from './packages';
+import type { IJob, Verb } from './records';
 import { agree, needs } from './request';
 
 const SHARE = 'tfgpu:share';
@@ -30,7 +32,6 @@ const KEEP = 'tfgpu:keep';
 const REMOVE = 'tfgpu:remove';
 /** The name that a requirement begins with, such as seaborn>=0.13. */
 const NAME = /^[A-Za-z0-9._-]+/;
-const INSTALL = /^\s*[%!]\s*pip3?\s+install\s+(.+)$/m;
 
 /** Locks, verifies and receives notebooks, and keeps packages in them. */
 export const sharing: JupyterFrontEndPlugin<void> = {
@@ -46,6 +47,7 @@ export const sharing: JupyterFrontEndPlugin<void> = {
     palette: ICommandPalette | null
   ) => {
     const trans = (translator ?? nullTranslator).load('tfgpu_kernel');
+    const verifying = trans.__('Verifying the notebook');
     const banners = new Map<NotebookPanel, ConsentBanner>();
 
     const refresh = async (panel: NotebookPanel): Promise<void> => {
@@ -62,15 +64,18 @@ export const sharing: JupyterFrontEndPlugin<void> = {
           found.needs,
           found.failure,
           {
-            agree: async () => {
-              const now = await needs(path);
-              if (now.needs) {
-                await agree(path, now.needs.subject);
+            agree: async subject => {
+              const title = trans.__('The consent was not given.');
+              const agreed = await attempt(title, () =>
+                agree(panel.context.path, subject)
+              );
+              await refresh(panel); // another lock than the one shown is seen now
+              if (agreed) {
+                // where the start fails, a bar of its own says why
+                await start(panel).catch(() => undefined);
               }
-              await refresh(panel);
-              await start(panel);
             },
-            verify: () => void app.commands.execute(VERIFY)
+            verify: () => void run(panel, 'verify', verifying)
           },
           trans
         );
@@ -85,88 +90,129 @@ export const sharing: JupyterFrontEndPlugin<void> = {
     });
 
     const run = async (
+      panel: NotebookPanel,
       verb: Verb,
       title: string,
       packages: string[] = []
     ): Promise<void> => {
-      const panel = tracker.currentWidget;
-      if (!panel) {
-        return;
-      }
-      await panel.context.save();
-      const { path } = panel.context;
-      const done = await runJob(verb, path, packages, title, trans);
-      if (done.state === 'cancelled') {
-        return;
-      }
-      if (done.state === 'failed') {
-        Notification.error(lastWords(done), { autoClose: false });
-      } else if (verb === 'verify') {
-        const widget = await reportWidget(done, trans);
-        app.shell.add(widget, 'main', { mode: 'split-right' });
-      } else {
-        await panel.context.revert();
-        Notification.success(summary(verb, done.lines, trans), {
-          autoClose: verb !== 'lock' && 8000
-        });
-      }
+      await attempt(title, async () => {
+        if (panel.isDisposed) {
+          throw new Error(trans.__('The notebook was closed meanwhile.'));
+        }
+        await panel.context.save();
+        const merge = new Merge(panel, app.serviceManager.contents, trans);
+        try {
+          const { path } = panel.context;
+          const done = await runJob(verb, path, packages, title, trans);
+          await show(panel, merge, done);
+        } finally {
+          merge.dispose();
+        }
+      });
       await refresh(panel);
     };
 
-    const keep = async (packages?: string): Promise<void> => {
-      const words =
-        packages ??
-        (
-          await InputDialog.getText({
-            title: trans.__('Keep packages in this notebook'),
-            placeholder: 'seaborn pandas>=2'
-          })
-        ).value;
-      const list = words?.split(/\s+/).filter(word => word && word[0] !== '-');
-      if (list?.length) {
-        await run('add', trans.__('Keeping %1', list.join(', ')), list);
+    /** Show how a job ended, and bring what it changed into the notebook. */
+    const show = async (
+      panel: NotebookPanel,
+      merge: Merge,
+      done: IJob
+    ): Promise<void> => {
+      if (done.state === 'failed') {
+        Notification.error(lastWords(done), { autoClose: false });
       }
-    };
-
-    const remove = async (): Promise<void> => {
-      const path = tracker.currentWidget?.context.path;
-      const kept = path ? ((await needs(path)).needs?.kept ?? []) : [];
-      if (!kept.length) {
-        Notification.info(trans.__('This notebook keeps no packages.'));
+      if (done.state !== 'done') {
         return;
       }
-      const { value } = await InputDialog.getMultipleItems({
-        title: trans.__('Remove packages from this notebook'),
-        items: kept
+      if (done.verb === 'verify') {
+        const widget = await reportWidget(done, trans);
+        app.shell.add(widget, 'main', { mode: 'split-right' });
+        return;
+      }
+      if (!panel.isDisposed) {
+        await (done.verb === 'lock' ? merge.file() : merge.metadata());
+      }
+      Notification.success(summary(done.verb, done.lines, trans), {
+        autoClose: done.verb !== 'lock' && 8000
       });
-      const list = value?.map(text => NAME.exec(text)?.[0] ?? text);
-      if (list?.length) {
-        await run('remove', trans.__('Removing %1', list.join(', ')), list);
+    };
+
+    const keep = async (
+      panel: NotebookPanel,
+      packages: string[]
+    ): Promise<void> => {
+      if (packages.length) {
+        const title = trans.__('Keeping %1', packages.join(', '));
+        await run(panel, 'add', title, packages);
       }
     };
 
+    const askAndKeep = async (panel: NotebookPanel): Promise<void> => {
+      const title = trans.__('Keep packages in this notebook');
+      const placeholder = 'seaborn pandas>=2';
+      const { value } = await InputDialog.getText({ title, placeholder });
+      const packages = requirements(value ?? '');
+      if (packages) {
+        await keep(panel, packages);
+      } else {
+        const reason = trans.__(
+          'Name packages, such as %1; options, files and addresses can’t be kept.',
+          placeholder
+        );
+        tellError(title, reason);
+      }
+    };
+
+    const remove = async (panel: NotebookPanel): Promise<void> => {
+      const title = trans.__('Remove packages from this notebook');
+      await attempt(title, async () => {
+        const items = (await needs(panel.context.path)).needs?.kept ?? [];
+        if (!items.length) {
+          Notification.info(trans.__('This notebook keeps no packages.'));
+          return;
+        }
+        const { value } = await InputDialog.getMultipleItems({ title, items });
+        const list = value?.map(text => NAME.exec(text)?.[0] ?? text) ?? [];
+        if (list.length) {
+          const removing = trans.__('Removing %1', list.join(', '));
+          await run(panel, 'remove', removing, list);
+        }
+      });
+    };
+
+    /** What a command does with the notebook that is in front as it is called. */
+    const here =
+      (does: (panel: NotebookPanel) => Promise<void>) =>
+      async (): Promise<void> => {
+        const panel = tracker.currentWidget;
+        if (panel) {
+          await does(panel);
+        }
+      };
     const isEnabled = (): boolean => tracker.currentWidget !== null;
     app.commands.addCommand(SHARE, {
       label: trans.__('Share: Lock This Notebook'),
       caption: trans.__('Run it in a clean kernel, and lock what it needs'),
       isEnabled,
-      execute: () => run('lock', trans.__('Locking the notebook'))
+      execute: here(panel =>
+        run(panel, 'lock', trans.__('Locking the notebook'))
+      )
     });
     app.commands.addCommand(VERIFY, {
       label: trans.__('Verify This Notebook'),
       caption: trans.__('Run it as it was locked, and compare the results'),
       isEnabled,
-      execute: () => run('verify', trans.__('Verifying the notebook'))
+      execute: here(panel => run(panel, 'verify', verifying))
     });
     app.commands.addCommand(KEEP, {
       label: trans.__('Keep Packages in This Notebook…'),
       isEnabled,
-      execute: args => keep(args.packages as string | undefined)
+      execute: here(askAndKeep)
     });
     app.commands.addCommand(REMOVE, {
       label: trans.__('Remove Packages From This Notebook…'),
       isEnabled,
-      execute: () => remove()
+      execute: here(remove)
     });
     [SHARE, VERIFY, KEEP, REMOVE].forEach(command => {
       palette?.addItem({
@@ -177,19 +223,19 @@ export const sharing: JupyterFrontEndPlugin<void> = {
 
     // what a cell installs is gone with the kernel, so it is offered to be kept
     NotebookActions.executed.connect((_, { notebook, cell, success }) => {
-      const packages = INSTALL.exec(cell.model.sharedModel.getSource())?.[1];
-      const here = tracker.currentWidget?.content === notebook;
+      const panel = tracker.find(one => one.content === notebook);
+      const packages = installed(cell.model.sharedModel.getSource());
       const said = cell instanceof CodeCell ? cell.outputArea.model : null;
       const failed = /ERROR: /.test(JSON.stringify(said?.toJSON()));
-      if (success && packages && here && !failed) {
+      if (success && packages.length && panel && !failed) {
         Notification.info(
-          trans.__('%1: installed for this kernel only.', packages),
+          trans.__('%1: installed for this kernel only.', packages.join(' ')),
           {
             autoClose: 20000,
             actions: [
               {
                 label: trans.__('Keep in this notebook'),
-                callback: () => void keep(packages)
+                callback: () => void keep(panel, packages)
               }
             ]
           }
@@ -198,6 +244,20 @@ export const sharing: JupyterFrontEndPlugin<void> = {
     });
   }
 };
+
+/** Do something; what keeps it from being done is told. Resolves to whether it was done. */
+async function attempt(
+  title: string,
+  act: () => Promise<void>
+): Promise<boolean> {
+  try {
+    await act();
+    return true;
+  } catch (error) {
+    tellError(title, error);
+    return false;
+  }
+}
 
 /** Start the kernel that the notebook names, after a consent. */
 async function start(panel: NotebookPanel): Promise<void> {

@@ -35,12 +35,15 @@ def locked(server: Server, name: str) -> Path:
 
 @pytest.mark.picture
 def test_receive_agree_run_verify(lab: Lab, server: Server) -> None:
-    """The banner names what the notebook needs before anything starts; after the consent it runs and is verified."""
+    """The banner names what the notebook needs before anything starts; after the consent it runs and is verified.
+
+    A consent is for what the banner showed, not for what the file holds by then, and for the notebook, not its name.
+    """
     notebook = locked(server, "shared.ipynb")
     raw = json.loads(notebook.read_text())
     raw["metadata"]["tfgpu"]["mounts"] = ["/:/host:rw"]
     notebook.write_text(json.dumps(raw))
-    lab.expect_error(r"status of 500|consent|not agreed")
+    lab.expect_error(r"status of (409|500)|consent|not agreed")
     panel = lab.notebook("shared.ipynb")
     banner = panel.get_by_role("region", name="What this notebook needs")
     expect(banner).to_contain_text("waits for your consent")
@@ -49,7 +52,20 @@ def test_receive_agree_run_verify(lab: Lab, server: Server) -> None:
     expect(banner).to_contain_text("Ignored, since no notebook decides about such things: 'mounts'")
     assert server.containers() == []
     lab.picture("sharing-consent")
-    banner.get_by_role("button", name="Agree").click()
+    agree = banner.get_by_role("button", name="Agree")
+    shown = notebook.read_text()
+    raw["metadata"]["tfgpu"]["packages"]["system"] = ["git=1:2.39.5-0+deb12u2"]
+    notebook.write_text(json.dumps(raw))
+    agree.click()
+    expect(lab.page.get_by_text("The notebook's lock has changed since you read")).to_be_visible()
+    expect(banner).to_contain_text("git=1:2.39.5")
+    notebook.write_text(shown)
+    agree.click()
+    expect(banner).not_to_contain_text("git=1:2.39.5")
+    assert server.containers() == []
+    lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.rename('renamed.ipynb')")
+    expect(banner).to_contain_text("waits for your consent")
+    agree.click()
     lab.idle()
     expect(banner).to_contain_text("This notebook is locked to")
     lab.command("notebook:run-all-cells")
