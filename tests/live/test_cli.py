@@ -17,11 +17,12 @@ from .serving import call, serving
 from .test_pool import container_of, keeping, one_ready
 
 
-def tfgpu(*arguments: str, code: int = 0) -> str:
+def tfgpu(*arguments: str, code: int = 0, **env: str) -> str:
     """Run the command; return what it printed, which is never a traceback."""
     done = subprocess.run(
-        [sys.executable, "-m", "tfgpu_kernel.cli", *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+        [sys.executable, "-m", "tfgpu_kernel.cli", *arguments],
+        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **env},
+    )  # fmt: skip
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
@@ -54,10 +55,22 @@ async def test_a_kernel_that_waits_is_marked(kernels: Path, workspace: Path, mon
 
 
 def test_stop_ends_a_servers_kernel_for_good(kernels: Path, workspace: Path) -> None:
-    """A server's kernel is ended through its server, which would otherwise start it anew."""
+    """A server's kernel is ended through its server, which would otherwise start it anew; or it is left alone."""
     with serving(workspace) as server:
         kernel_id = call(server, "POST", "/api/kernels", {"name": "tfgpu"})["id"]
-        assert f"Stopped {kernel_id}" in tfgpu("stop", kernel_id[:8])
+        running = tfgpu("ps", "--json")
+        (listed,) = Path(os.environ["JUPYTER_RUNTIME_DIR"]).glob("jpserver-*.json")
+        before = listed.read_text()
+        # As a server with a password has it: nothing by which another program could ask.
+        listed.write_text(json.dumps({**json.loads(before), "token": "", "password": True}))
+        said = tfgpu("stop", kernel_id[:8], code=1)
+        assert "it has a password and no token" in said
+        assert "shut it down in JupyterLab" in said
+        assert "--IdentityProvider.token" in tfgpu("adopt", kernel_id[:8], code=1)
+        assert tfgpu("ps", "--json") == running, "it goes on, in the container that it had"
+        listed.write_text(before)
+        # No proxy is asked for a server of this machine, whatever the environment says of proxies.
+        assert f"Stopped {kernel_id}" in tfgpu("stop", kernel_id[:8], http_proxy="http://127.0.0.1:9", no_proxy="")
         assert call(server, "GET", "/api/kernels") == []
 
 

@@ -19,7 +19,7 @@ from .. import handover
 from ..engine import find
 from ..errors import ServerNotFound
 from ..handover import root_of
-from . import stop
+from . import servers, stop
 from .kernels import Known, known, one
 from .ps import duration, row
 
@@ -117,23 +117,25 @@ def take_up(server: Mapping[str, Any], kernel_id: str) -> None:
     :raises ServerNotFound: where it doesn't.
     """
     try:
-        answer = requests.post(
-            f"{server['url']}tfgpu/adopt/{kernel_id}",
-            headers={"Authorization": f"token {server['token']}"},
-            timeout=SECONDS,
-        )
+        answer = servers.ask(server, "POST", f"tfgpu/adopt/{kernel_id}", SECONDS)
     except requests.RequestException as error:
         raise ServerNotFound(
-            f"The server {server['url']} gives no answer.", "choose another with --server, or start one.", str(error)
+            f"The server {server['url']} can't be asked: {servers.silence(error)}.",
+            "choose another with --server, or start one.",
         ) from error
-    if not answer.ok:
-        try:
-            text = str(answer.json()["message"])
-        except (ValueError, KeyError):
-            text = answer.reason
+    if servers.done(answer):
+        return
+    if shut := servers.shut(server, answer):
         raise ServerNotFound(
-            f"The server {server['url']} did not take the kernel up: {text}",
-            "choose one from jupyter tfgpu adopt, or start a server with this package.",
+            f"The server {server['url']} did not take the kernel up: {shut}.",
+            "restart it, since as it starts it takes up the kernels of its root folder; or give it a token "
+            "(--IdentityProvider.token), and try again.",
         )
-
-
+    try:
+        text = str(answer.json()["message"])
+    except (ValueError, KeyError):
+        text = answer.reason
+    raise ServerNotFound(
+        f"The server {server['url']} did not take the kernel up: {text}",
+        "choose one from jupyter tfgpu adopt, or start a server with this package.",
+    )

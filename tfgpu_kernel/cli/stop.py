@@ -8,9 +8,12 @@ import asyncio
 import requests
 from jupyter_server.serverapp import list_running_servers
 
+from .. import handover
 from ..engine import find
+from ..errors import ServerNotFound
 from ..provisioner import STOP_SECONDS
-from .kernels import one
+from . import servers
+from .kernels import Known, one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,11 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Stop the kernel; one that no server owns is removed with its folder as well."""
+    """Stop the kernel; one that no server owns is removed with its folder as well.
+
+    :raises ServerNotFound: where a server owns it that doesn't end it.
+    """
     engine = find.engine()
     try:
         kernel = await one(engine, arguments.kernel)
-        if not await asyncio.to_thread(ended_by_server, kernel.kernel_id):
+        if not await asyncio.to_thread(ended_by_server, kernel):
             await engine.stop(kernel.container.id, int(STOP_SECONDS))
             if not kernel.owned:
                 await engine.remove(kernel.container.id)
@@ -34,22 +40,36 @@ async def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def ended_by_server(kernel_id: str) -> bool:
+def ended_by_server(kernel: Known) -> bool:
     """Ask this user's running servers to shut the kernel down; return whether one did.
 
-    A server takes an end that it didn't ask for as a death, and starts the kernel anew.
+    :raises ServerNotFound: where none did, and it belongs to one: that would take the end of its container as a death,
+        and start the kernel anew.
     """
-    if not kernel_id:
+    if not kernel.kernel_id:
         return False
+    refused = []
     for server in list_running_servers():
         try:
-            answer = requests.delete(
-                f"{server['url']}api/kernels/{kernel_id}",
-                headers={"Authorization": f"token {server['token']}"},
-                timeout=2 * STOP_SECONDS,
-            )
-        except (requests.RequestException, KeyError):
-            continue  # this one is just ending, or listens at a unix socket
+            answer = servers.ask(server, "DELETE", f"api/kernels/{kernel.kernel_id}", 2 * STOP_SECONDS)
+        except requests.RequestException as error:
+            refused.append(f"{server['url']}: {servers.silence(error)}")
+            continue
         if answer.status_code == requests.codes.no_content:
             return True
+        if answer.status_code != requests.codes.not_found:
+            refused.append(f"{server['url']}: {servers.shut(server, answer) or answer.reason}")
+    if kernel.owned and of_server(kernel):
+        raise ServerNotFound(
+            "The kernel belongs to a Jupyter server that could not be asked to end it. It was left alone: the server "
+            "would start it anew.",
+            "shut it down in JupyterLab (Running Terminals and Kernels).",
+            "\n".join(refused) or "None of the servers in jupyter server list has it.",
+        )
     return False
+
+
+def of_server(kernel: Known) -> bool:
+    """Whether it was a Jupyter server that started the kernel, or took it up, and no program."""
+    left = handover.read(kernel.run)
+    return left is not None and bool(left.root)
