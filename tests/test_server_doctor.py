@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tornado.httpclient import HTTPClientError
 
-from tfgpu_kernel.health import Tell, ladder
+from tfgpu_kernel.health import Examined, Tell, ladder
 from tfgpu_kernel.health.findings import Finding
 from tfgpu_kernel.server import doctor
 from tfgpu_kernel.server.doctor import Doctor
@@ -54,12 +54,12 @@ async def test_one_at_a_time_with_its_progress(monkeypatch: pytest.MonkeyPatch) 
     go_on, told = asyncio.Event(), asyncio.Event()
     begun = []
 
-    async def slow(engine: object, image: str, *, containers: bool, tell: Tell) -> tuple[Finding, ...]:
+    async def slow(engine: object, image: str, *, containers: bool, tell: Tell) -> Examined:
         begun.append(containers)
         tell("a container with a GPU", (BROKEN,))
         told.set()
         await go_on.wait()
-        return (BROKEN,)
+        return Examined((BROKEN,), image)
 
     monkeypatch.setattr(doctor, "examine", slow)
     examiner = Doctor("tf2.17-gpu")
@@ -75,10 +75,30 @@ async def test_one_at_a_time_with_its_progress(monkeypatch: pytest.MonkeyPatch) 
     await examiner.close()
 
 
+async def test_the_image_is_the_one_that_was_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What auto chooses here is known once the GPUs were seen; the next examination chooses anew."""
+    asked = []
+
+    async def seen(engine: object, image: str, **_: object) -> Examined:
+        asked.append(image)
+        return Examined((BROKEN,), "tensorflow/tensorflow:2.17.0-gpu")
+
+    monkeypatch.setattr(doctor, "examine", seen)
+    examiner = Doctor()
+    for _ in range(2):
+        examiner.start(containers=False)
+        while examiner.state.ended is None:
+            await asyncio.sleep(0.01)
+        assert examiner.state.image == "tensorflow/tensorflow:2.17.0-gpu"
+        assert "image tensorflow/tensorflow:2.17.0-gpu" in examiner.state.report
+    assert asked == ["auto", "auto"]
+    await examiner.close()
+
+
 async def test_one_that_breaks_off_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong in an examination, a page that waits for its end learns of it."""
 
-    async def broken(*_: object, **__: object) -> tuple[Finding, ...]:
+    async def broken(*_: object, **__: object) -> Examined:
         raise RuntimeError("no such thing")
 
     monkeypatch.setattr(doctor, "examine", broken)

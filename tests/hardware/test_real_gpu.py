@@ -59,7 +59,7 @@ def test_the_doctor_finds_nothing_broken() -> None:
     async def look() -> str:
         engine = find.engine()
         try:
-            findings = await examine(engine, IMAGE, containers=True)
+            findings = (await examine(engine, IMAGE, containers=True)).findings
         finally:
             await engine.close()
             find.forget(engine)

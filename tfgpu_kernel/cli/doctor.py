@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from ..config import DEFAULT_IMAGE
+from ..config import AUTO, image_reference
 from ..engine import find
 from ..engine.base import Engine
 from ..errors import TfgpuError
@@ -23,7 +23,9 @@ from ..health.text import lines, verdict
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("--smoke", action="store_true", help="also start a container with a GPU, and compute in it")
-    parser.add_argument("--image", default=DEFAULT_IMAGE, metavar="REFERENCE", help="the image that kernels run")
+    parser.add_argument(
+        "--image", default=AUTO, metavar="REFERENCE", help="the image that kernels run, or a preset's name (auto)"
+    )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print JSON")
     shape.add_argument("--report", action="store_true", help="print a text to paste into an issue, without secrets")
@@ -31,14 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(arguments: argparse.Namespace) -> int:
     """Examine, print, and say by the exit code whether something is broken."""
+    image = image_reference(arguments.image)
     engine: Engine | TfgpuError
     try:
         engine = find.engine()
     except TfgpuError as error:
         engine = error
     try:
-        findings = await examine(engine, arguments.image, containers=arguments.smoke)
-        pasted = await paste(findings, engine, arguments.image) if arguments.report else ""
+        examined = await examine(engine, image, containers=arguments.smoke)
+        findings = examined.findings
+        pasted = await paste(findings, engine, examined.image) if arguments.report else ""
     finally:
         if not isinstance(engine, TfgpuError):
             await engine.close()

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..engine.base import Engine
 from ..errors import TfgpuError
 from . import facts, ladder, smoke
 from .findings import Finding, first_broken
 
-__all__ = ["Finding", "Tell", "examine", "first_broken"]
+__all__ = ["Examined", "Finding", "Tell", "examine", "first_broken"]
 
 Tell = Callable[[str, tuple[Finding, ...]], None]
 """Called with what is looked at now, in words, and what is found by then."""
 
 
+@dataclass(frozen=True)
+class Examined:
+    """What was found, and the reference of the image that was looked at."""
+
+    findings: tuple[Finding, ...]
+    image: str
+
+
 async def examine(
     engine: Engine | TfgpuError, image: str, *, containers: bool = False, tell: Tell = lambda _, __: None
-) -> tuple[Finding, ...]:
+) -> Examined:
     """Examine the machine; changes nothing on it.
 
     :param engine: the engine, or why none was found.
-    :param image: the reference of the image that kernels run.
+    :param image: the image that kernels run, as it is set: a reference, a preset or auto.
     :param containers: whether to start a container for the upper rungs; else those aren't reached.
     :param tell: hears how far the examination is.
     """
@@ -33,5 +41,5 @@ async def examine(
     if containers and ready and not isinstance(engine, TfgpuError):
         tell("a container with a GPU, and TensorFlow in it", lower)
         found = replace(found, inside=await smoke.look(engine, found))
-        return ladder.judge(found)
-    return lower
+        return Examined(ladder.judge(found), found.reference)
+    return Examined(lower, found.reference)

@@ -8,8 +8,9 @@ from typing import Final
 from packaging.version import InvalidVersion, Version
 
 from ..engine.base import EngineInfo, ImageRecord
-from ..errors import TfgpuError
+from ..errors import EngineRefused, TfgpuError
 from ..gpu import nvml
+from ..image.presets import BUILT
 from . import remedies
 from .facts import Facts
 from .findings import Finding, State
@@ -85,14 +86,20 @@ def _image(facts: Facts) -> Finding:
     title = "image"
     if not isinstance(facts.engine, EngineInfo):
         return Finding("image", title, "not reached", "Not looked at: the engine comes first.")
-    if facts.image is None:
+    if isinstance(facts.image, EngineRefused):
         return Finding(
             "image",
             title,
-            "warning",
-            f"{facts.reference} is not here yet; the first start pulls it.",
-            f"docker pull {facts.reference} pulls it now.",
+            "broken",
+            f"{facts.reference} is no name that the engine takes for an image's.",
+            "set image to one that it takes, such as tensorflow/tensorflow:2.17.0-gpu (in small letters).",
+            facts.image.details,
         )
+    if isinstance(facts.image, TfgpuError):
+        return Finding("image", title, "broken", facts.image.message, facts.image.remedy, facts.image.details)
+    if facts.image is None:
+        first = "no kernel starts in it" if facts.reference.startswith(BUILT) else "the first start pulls it"
+        return Finding("image", title, "warning", f"{facts.reference} is not here yet; {first}.", facts.getting)
     here = _ARCHITECTURES.get(facts.engine.architecture, facts.engine.architecture)
     if facts.image.architecture not in {"", here}:
         return Finding(
@@ -107,7 +114,7 @@ def _image(facts: Facts) -> Finding:
 
 def _fit(facts: Facts) -> Finding:
     title = "GPU, driver and image"
-    if not isinstance(facts.sample, nvml.Sample) or facts.image is None:
+    if not isinstance(facts.sample, nvml.Sample) or not isinstance(facts.image, ImageRecord):
         return Finding("fit", title, "not reached", "Not looked at: that takes a driver and the image.")
     cuda = image_cuda(facts.image)
     if cuda is None:

@@ -16,6 +16,8 @@ from typing import Final, Literal
 from ..engine.base import Engine, EngineInfo, ImageRecord
 from ..errors import TfgpuError
 from ..gpu import nvml
+from ..image import choice, debian, presets, unbuilt
+from ..image.hardware import Hardware
 
 NVML_SECONDS: Final = 10.0
 _NVIDIA_VENDOR: Final = "0x10de"
@@ -79,7 +81,11 @@ class Facts:
     free_bytes: int | None
     """On the disk that holds the engine's images, where this user can see it."""
     reference: str
-    image: ImageRecord | None = None
+    """The image that kernels run, as the engine has it: a preset, or auto, is resolved for this machine."""
+    image: ImageRecord | TfgpuError | None = None
+    """None where it isn't here, or wasn't looked for; an error where the engine can't say."""
+    getting: str = ""
+    """What gets the image where it isn't here."""
     hook: bool = False
     """Whether NVIDIA's hook for device requests is on the PATH."""
     inside: Inside | TfgpuError | None = None
@@ -87,10 +93,11 @@ class Facts:
 
 
 async def gather(
-    engine: Engine | TfgpuError, reference: str, look: Callable[[str], None] = lambda _: None
+    engine: Engine | TfgpuError, setting: str, look: Callable[[str], None] = lambda _: None
 ) -> Facts:
     """Look everything up, save what takes a container. Changes nothing; never raises for what is missing.
 
+    :param setting: the image as it is set: a reference, a preset or auto.
     :param look: hears what is looked at next, in words.
     """
     look("the driver and its GPUs")
@@ -102,7 +109,7 @@ async def gather(
     look("NVIDIA's container toolkit")
     machine, toolkit = await asyncio.gather(asyncio.to_thread(look_at_machine), asyncio.to_thread(toolkit_version))
     info: EngineInfo | TfgpuError
-    image, address = None, ""
+    address = ""
     if isinstance(engine, TfgpuError):
         info = engine
     else:
@@ -110,12 +117,34 @@ async def gather(
         look("the Docker engine, and the image")
         try:
             info = await engine.info()
-            image = await engine.image(reference)
         except TfgpuError as error:
             info = error
+    reference = choice.choose(setting, _hardware(sample, info)).reference
+    image: ImageRecord | TfgpuError | None = None
+    if not isinstance(engine, TfgpuError) and not isinstance(info, TfgpuError):
+        try:
+            image = await engine.image(reference)
+        except TfgpuError as error:  # a name that is none, and no fault of the engine's
+            image = error
     free = None if isinstance(info, TfgpuError) else await asyncio.to_thread(free_space, info.root_dir)
     hook = any(shutil.which(name) for name in ("nvidia-container-runtime-hook", "nvidia-container-toolkit"))
-    return Facts(machine, sample, toolkit, info, address, free, reference, image, hook)
+    getting = await asyncio.to_thread(_getting, reference)
+    return Facts(machine, sample, toolkit, info, address, free, reference, image, getting, hook)
+
+
+def _hardware(sample: nvml.Sample | nvml.NvmlError, info: EngineInfo | TfgpuError) -> Hardware:
+    """Return what the choice of an image goes by, for a kernel that may get any of the GPUs."""
+    architecture = platform.machine() if isinstance(info, TfgpuError) else info.architecture
+    if isinstance(sample, nvml.NvmlError):
+        return Hardware(architecture)
+    return Hardware(architecture, tuple((gpu.name, gpu.compute_capability) for gpu in sample.gpus), sample.cuda)
+
+
+def _getting(reference: str) -> str:
+    preset = presets.named(reference)
+    if preset is not None and preset.built:
+        return unbuilt.remedy(preset, debian.host_release())
+    return f"docker pull {reference} pulls it now."
 
 
 def look_at_machine() -> Machine:

@@ -9,7 +9,7 @@ from typing import Final
 from packaging.version import InvalidVersion, Version
 
 from .. import troubles
-from ..engine.base import EngineInfo
+from ..engine.base import EngineInfo, ImageRecord
 from ..errors import TfgpuError
 from ..gpu import nvml
 from ..gpu.request import CDI_KIND, RUNTIME
@@ -176,13 +176,13 @@ def _inside(facts: Facts, name: str, title: str) -> Finding | Inside:
     if isinstance(facts.inside, TfgpuError):
         error = facts.inside
         return Finding(name, title, "broken", error.message, error.remedy, error.details)
-    if facts.image is None:
+    if not isinstance(facts.image, ImageRecord):
         return Finding(
             name,
             title,
             "not reached",
             f"No container was started: the image {facts.reference} is not here.",
-            f"docker pull {facts.reference}, or name another: --image.",
+            "see image, below; or name another: --image.",
         )
     return Finding(name, title, "not reached", "No container was started.", "jupyter tfgpu doctor --smoke.")
 

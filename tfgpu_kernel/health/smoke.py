@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any, Final
 
-from ..engine.base import Engine, EngineInfo
+from ..engine.base import Engine, EngineInfo, ImageRecord
 from ..engine.events import outcome
 from ..errors import GpuUnusable, ImageUnusable, TfgpuError
 from ..gpu import nvml, units
@@ -23,10 +23,10 @@ SECONDS: Final = 180.0
 
 async def look(engine: Engine, facts: Facts) -> Inside | TfgpuError | None:
     """Run the probe in a container; None where nothing can be started yet."""
-    info, image = facts.engine, facts.image
-    if not isinstance(info, EngineInfo) or image is None or not isinstance(facts.sample, nvml.Sample):
+    info, image, sample = facts.engine, facts.image, facts.sample
+    if not (isinstance(info, EngineInfo) and isinstance(image, ImageRecord) and isinstance(sample, nvml.Sample)):
         return None
-    lendable = units.units(facts.sample)
+    lendable = units.units(sample)
     if not lendable:
         return None
     unit = units.best(lendable, {})[0]

@@ -13,7 +13,7 @@ from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
-from ..config import AUTO, DEFAULT_IMAGE
+from ..config import AUTO
 from ..engine import find
 from ..engine.base import Engine
 from ..errors import TfgpuError
@@ -31,7 +31,8 @@ class Examination:
 
     ``started`` null: there was none yet; ``ended`` null: it is under way, and ``looking`` says at what. Times in
     seconds since the epoch. ``findings`` are as in :class:`tfgpu_kernel.health.findings.Finding`, ``verdict`` is
-    what to mend first, and ``report`` a text to paste, without names, addresses and secrets.
+    what to mend first, and ``report`` a text to paste, without names, addresses and secrets. ``image`` is auto until
+    the machine was seen.
     """
 
     image: str
@@ -47,17 +48,18 @@ class Examination:
 class Doctor:
     """Examines, and remembers the latest examination.
 
-    :param image: what kernels run; one that is chosen by machine counts as the default.
+    :param image: what kernels run, as it is set: a reference, a preset or auto.
     """
 
     def __init__(self, image: str = AUTO) -> None:
-        self.state = Examination(DEFAULT_IMAGE if image == AUTO else reference(image))
+        self._image = image
+        self.state = Examination(reference(image))
         self._task: asyncio.Task[None] | None = None
 
     def start(self, *, containers: bool) -> Examination:
         """Begin an examination, unless one is under way; return how it stands."""
         if self._task is None or self._task.done():
-            self.state = Examination(self.state.image, containers, time.time(), looking="this machine")
+            self.state = Examination(reference(self._image), containers, time.time(), looking="this machine")
             self._task = asyncio.ensure_future(self._examine(containers))
         return self.state
 
@@ -79,16 +81,18 @@ class Doctor:
             self.state = replace(self.state, looking=looking, findings=findings)
 
         findings: tuple[Finding, ...] = ()
+        image = self.state.image
         words = "The examination broke off; the server's log says why."
         report = ""
         try:
-            findings = await examine(engine, self.state.image, containers=containers, tell=tell)
-            words, report = verdict(findings), await paste(findings, engine, self.state.image)
+            examined = await examine(engine, self._image, containers=containers, tell=tell)
+            findings, image = examined.findings, examined.image
+            words, report = verdict(findings), await paste(findings, engine, image)
         except Exception:
             log.exception("The examination of this machine broke off")
         finally:
             self.state = replace(
-                self.state, ended=time.time(), looking="", findings=findings, verdict=words, report=report
+                self.state, image=image, ended=time.time(), looking="", findings=findings, verdict=words, report=report
             )
 
 
