@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tornado import web
 from tornado.httpclient import HTTPClientError
 
 from tfgpu_kernel.lock import consent, read
-from tfgpu_kernel.server.jobs import options
+from tfgpu_kernel.server.jobs import Job, Jobs, options
 
 from .test_lock_read import GOOD, notebook
 
@@ -82,6 +86,62 @@ async def test_broken_lock_is_explained(jp_fetch: Fetch, jp_root_dir: Path) -> N
     told = json.loads((await jp_fetch("tfgpu", "sharing", "needs", params={"path": "evil.ipynb"})).body)
     assert told["needs"] is None
     assert told["failure"]["code"] == "lock-invalid"
+
+
+def program(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let jobs run a script in the place of this package's command line."""
+    file = folder / "program"
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(file))
+
+
+async def ended(job: Job) -> Job:
+    """Wait for a job's end."""
+    assert job.task is not None
+    await asyncio.wait_for(job.task, 20)
+    return job
+
+
+async def test_another_job_is_refused_while_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same job is joined; another one on that notebook is refused with the reason, not done by the first."""
+    program(tmp_path, monkeypatch, "exec sleep 60")
+    jobs = Jobs()
+    file = tmp_path / "a.ipynb"
+    first = jobs.start("add", "a.ipynb", file, ["seaborn"], [])
+    assert jobs.start("add", "a.ipynb", file, ["seaborn"], []) is first
+    for verb, packages in (("add", ["jax"]), ("lock", [])):
+        with pytest.raises(web.HTTPError, match="Packages are being added to it") as refused:
+            jobs.start(verb, "a.ipynb", file, packages, [])  # type: ignore[arg-type]
+        assert refused.value.status_code == 409
+    other = jobs.start("lock", "b.ipynb", tmp_path / "b.ipynb", [], [])
+    while not (first.process and other.process):
+        await asyncio.sleep(0.01)
+    await jobs.close()
+    assert first.state == other.state == "cancelled"
+    second = jobs.start("lock", "a.ipynb", file, [], [])
+    assert second is not first
+    while not second.process:
+        await asyncio.sleep(0.01)
+    await jobs.close()
+
+
+async def test_a_job_that_breaks_off_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long line is read; one without end ends the job and its process, and so does a program that isn't there."""
+    jobs = Jobs()
+    program(tmp_path, monkeypatch, "head -c 200000 /dev/zero | tr '\\0' x; echo; echo done")
+    job = await ended(jobs.start("lock", "a.ipynb", tmp_path / "a.ipynb", [], []))
+    assert (job.state, [len(line) for line in job.lines]) == ("done", [200000, 4])
+    program(tmp_path, monkeypatch, "exec tr '\\0' x < /dev/zero")
+    job = await ended(jobs.start("lock", "a.ipynb", tmp_path / "a.ipynb", [], []))
+    assert job.state == "failed"
+    assert "It broke off" in job.lines[-1]
+    assert job.process is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(job.process.pid, 0)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "absent"))
+    job = await ended(jobs.start("lock", "a.ipynb", tmp_path / "a.ipynb", [], []))
+    assert job.state == "failed"
 
 
 def test_settings_become_options() -> None:

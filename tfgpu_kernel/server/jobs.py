@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import secrets
@@ -16,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from tornado import web
 
 from .. import scratch
 
@@ -28,7 +31,18 @@ _SAID: Final = 200
 """How many lines of one are."""
 _NOT_REPRODUCED: Final = 3
 """Exit code of verify where the results are others; that, too, is a job done."""
+_LINE_BYTES: Final = 2**20
+"""A job that prints a longer line breaks off."""
+_ENDS_SECONDS: Final = 10.0
+"""So long a process may take to remove its container."""
+_UNDER_WAY: Final = {
+    "lock": "It is being locked", "verify": "It is being verified",
+    "add": "Packages are being added to it", "remove": "Packages are being removed from it",
+}  # fmt: skip
 _CELL: Final = re.compile(r"Cell (\d+) of (\d+)$")
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -38,6 +52,8 @@ class Job:
     id: str
     verb: Verb
     path: str
+    file: Path
+    packages: tuple[str, ...]
     state: State = "running"
     code: int | None = None
     lines: list[str] = field(default_factory=list)
@@ -72,15 +88,21 @@ class Jobs:
     def start(
         self, verb: Verb, path: str, file: Path, packages: Sequence[str], further: Sequence[str]
     ) -> Job:
-        """Start a verb on a notebook's file, or return the job that already works on that notebook."""
+        """Start a verb on a notebook's file, or return the job that is at just that already.
+
+        :raises tornado.web.HTTPError: 409 where another job works on that notebook.
+        """
         for job in self._jobs.values():
-            if job.path == path and job.state == "running":
+            if job.file != file or job.state != "running":
+                continue
+            if (job.verb, job.packages) == (verb, tuple(packages)):
                 return job
+            raise web.HTTPError(409, f"{_UNDER_WAY[job.verb]}. Wait until that is done, or cancel it; then try again.")
         for old in [job.id for job in self._jobs.values() if job.state != "running"][:-_KEPT]:
             del self._jobs[old]
-        job = Job(secrets.token_hex(8), verb, path)
+        job = Job(secrets.token_hex(8), verb, path, file, tuple(packages))
         self._jobs[job.id] = job
-        job.task = asyncio.ensure_future(_run(job, file, packages, further))
+        job.task = asyncio.ensure_future(_run(job, further))
         return job
 
     def find(self, name: str) -> Job | None:
@@ -103,14 +125,47 @@ async def cancel(job: Job) -> None:
         await asyncio.wait([job.task], timeout=30)
 
 
-async def _run(job: Job, file: Path, packages: Sequence[str], further: Sequence[str]) -> None:
+async def _run(job: Job, further: Sequence[str]) -> None:
+    """Run a job to its end; whatever breaks it off, it doesn't run for ever."""
+    try:
+        await _follow(job, further)
+    except Exception as error:
+        _log.exception("The job %s of %s broke off", job.verb, job.file)
+        job.lines.append(f"It broke off: {error}. The server's log has the details.")
+        if job.state == "running":
+            job.state = "failed"
+    finally:
+        await _end(job.process)
+
+
+async def _end(process: asyncio.subprocess.Process | None) -> None:
+    if process is None or process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGINT)  # it removes its container
+        try:
+            await asyncio.wait_for(_unheard(process), _ENDS_SECONDS)
+        except asyncio.TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _unheard(process: asyncio.subprocess.Process) -> None:
+    """Wait for a process's end; what it says must be read, or it waits for that."""
+    assert process.stdout is not None
+    while await process.stdout.read(_LINE_BYTES):
+        pass
+    await process.wait()
+
+
+async def _follow(job: Job, further: Sequence[str]) -> None:
     with scratch.folder() as folder:
         page = folder / "report.html"
         more = ["--html", str(page)] if job.verb == "verify" else []
         job.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tfgpu_kernel.cli", job.verb, *more, *further, str(file), *packages,
+            sys.executable, "-m", "tfgpu_kernel.cli", job.verb, *more, *further, str(job.file), *job.packages,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            cwd=file.parent, env={**os.environ, "COLUMNS": "200"},
+            cwd=job.file.parent, env={**os.environ, "COLUMNS": "200"}, limit=_LINE_BYTES,
         )  # fmt: skip
         assert job.process.stdout is not None
         async for raw in job.process.stdout:
