@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tfgpu_kernel import labels
-from tfgpu_kernel.cli import prune
+from tfgpu_kernel.cli import parser, prune
 from tfgpu_kernel.engine.base import ContainerRecord, ImageRecord
 from tfgpu_kernel.image import reserved, store
 from tfgpu_kernel.image.store import Listed
@@ -96,3 +96,17 @@ def test_even_before_uninstalling_a_lock_keeps_its_image(
     told = capsys.readouterr().out
     assert "Kept used: a container uses it." in told
     assert f"Kept locked: the lock of {notebook} needs it." in told
+
+
+def test_who_is_asked_hears_whose_locks_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The memory of locks is each user's, so before images go it is said that others' locks weren't looked up."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    engine = Machine()
+    arguments = parser(["image"]).parse_args(["image", "prune", "--dry-run"])
+    assert asyncio.run(arguments.image_verb(arguments, engine)) == 0
+    assert reserved.OTHERS in capsys.readouterr().out
+    engine.has = []
+    assert asyncio.run(arguments.image_verb(arguments, engine)) == 0
+    assert reserved.OTHERS not in capsys.readouterr().out

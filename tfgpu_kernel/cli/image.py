@@ -15,7 +15,7 @@ from ..engine import find
 from ..engine.base import Engine, ImageRecord
 from ..errors import ImageNotFound
 from ..gpu import nvml
-from ..image import along, archive, build, choice, debian, ensure, plan, presets, store
+from ..image import along, archive, build, choice, debian, ensure, plan, presets, reserved, store
 from ..image.facts import identity
 from ..image.foresight import foresee
 from ..image.hardware import Hardware, free_bytes
@@ -223,6 +223,7 @@ async def _prune(arguments: argparse.Namespace, engine: Engine) -> int:
         return 0
     _print_table([(one.reference, one.kind, _size(one.record.size_bytes)) for one in gone])
     _say(f"Removing these frees about {_size(store.freed_bytes(gone, found))}.")
+    _say(reserved.OTHERS)
     if arguments.dry_run:
         return 0
     if not arguments.force and not _confirmed():

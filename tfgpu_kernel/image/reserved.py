@@ -17,6 +17,10 @@ from platformdirs import user_cache_path
 from ..engine.base import ImageRecord
 from .facts import identity
 
+OTHERS: Final = (
+    "Only your own notebooks' locks are looked up: ask other users of this engine whether theirs need one of these."
+)
+"""What a clean-up says before it asks: the memory is each user's."""
 _KEY: Final = "tfgpu"
 """Where a notebook's metadata has its lock."""
 
