@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..engine import find
 from ..keeping import Kept, keep
+from . import outputs
 from .notebook import put_lock, read
 from .running import add_consent, agreed
 from .settings import add_settings, of_kernel
@@ -38,6 +39,7 @@ async def change(arguments: argparse.Namespace, *, add: Sequence[str] = (), remo
     """Change what the notebook keeps, and write it."""
     path: Path = arguments.notebook
     source = read(path)
+    outputs.check(path)
     config = of_kernel(arguments)
     engine = find.engine()
     try:

@@ -23,6 +23,7 @@ from ..launches import Launch
 from ..overlay import OverlaidSpecs
 from ..provisioner import TfgpuProvisioner
 from ..stopped import stopped
+from . import outputs
 from .notebook import edited, keep_result, read
 from .running import add_consent, agreed
 from .settings import add_settings, chosen_settings, of_kernel
@@ -45,6 +46,8 @@ async def run(arguments: argparse.Namespace) -> int:
     config = of_kernel(arguments)
     source = read(arguments.notebook)
     notebook = source.notebook()
+    output = arguments.output or arguments.notebook
+    outputs.check(output, arguments.json)
     found = await agreed(arguments.notebook, find.engine(), config, yes=arguments.yes)
     if found is not None and settings.keys() & {"image", "packages"}:
         raise ConfigError(
@@ -53,7 +56,6 @@ async def run(arguments: argparse.Namespace) -> int:
         )
     specs = OverlaidSpecs()
     specs.settings = settings
-    output = arguments.output or arguments.notebook
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True)
     )
@@ -119,7 +121,7 @@ async def run(arguments: argparse.Namespace) -> int:
             print(f"Wrote {written}")
     if arguments.json:
         report = {**facts, "notebook": str(written), "seconds": time.time() - began}
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        outputs.write(arguments.json, json.dumps(report, indent=1) + "\n")
     if written != output:
         raise edited(source, written, "executed")
     return failed

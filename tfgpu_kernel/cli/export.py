@@ -10,6 +10,7 @@ from .. import bundle
 from ..engine import find
 from ..errors import NotLocked
 from ..lock import read
+from . import outputs
 from .terminal import shown
 
 
@@ -27,6 +28,8 @@ async def run(arguments: argparse.Namespace) -> int:
     if found is None:
         raise NotLocked(f"The notebook {path} has no lock.", f"lock it: jupyter tfgpu lock {path}.")
     target: Path = arguments.output or path.with_suffix(".tfgpu.zip")
+    outputs.check(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
     engine = find.engine() if arguments.image else None
     try:
         with shown() as report:

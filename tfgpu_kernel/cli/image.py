@@ -20,6 +20,7 @@ from ..image.facts import identity
 from ..image.foresight import foresee
 from ..image.hardware import Hardware, free_bytes
 from ..progress import unheard
+from . import outputs
 from .terminal import shown
 
 NVML_SECONDS: Final = 5.0
@@ -153,6 +154,8 @@ async def _build(arguments: argparse.Namespace, engine: Engine) -> int:
 
 
 async def _save(arguments: argparse.Namespace, engine: Engine) -> int:
+    outputs.check(arguments.output)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     wanted = [presets.reference(config.image_reference(text)) for text in arguments.reference]
     with shown() as report:
         more = [] if arguments.plain else [name for one in wanted for name in await along.along(one, engine, report)]

@@ -10,6 +10,7 @@ from .. import locking
 from ..engine import find
 from ..errors import ConfigError
 from ..lock.record import Tolerance
+from . import outputs
 from .notebook import edited, keep_result, read
 from .running import add_running, agreed, progressing
 from .settings import add_settings, chosen_settings, of_kernel
@@ -46,6 +47,7 @@ async def run(arguments: argparse.Namespace) -> int:
     source = read(path)
     notebook = source.notebook()
     output: Path = arguments.output or path
+    outputs.check(output)
     if arguments.remove:
         locking.put(notebook, None)
         locking.write(notebook, output)

@@ -7,14 +7,14 @@ import json
 from pathlib import Path
 from typing import Final
 
-import nbformat
-
+from .. import locking
 from .. import report as reports
 from .. import verify as verifying
 from ..engine import find
 from ..errors import ConfigError, NotLocked
 from ..lock import normal
 from ..lock.compare import Grade
+from . import outputs
 from .notebook import read
 from .running import add_running, agreed, progressing
 from .settings import add_settings, chosen_settings, of_kernel
@@ -44,6 +44,7 @@ async def run(arguments: argparse.Namespace) -> int:
     config = of_kernel(arguments)
     path: Path = arguments.notebook
     notebook = read(path).notebook()
+    outputs.check(arguments.html, arguments.json, arguments.output)
     engine = find.engine()
     try:
         found = await agreed(path, engine, config, yes=arguments.yes)
@@ -57,13 +58,13 @@ async def run(arguments: argparse.Namespace) -> int:
             )  # fmt: skip
     finally:
         await engine.close()
+    print(reports.to_text(result), flush=True)  # first: it is there whatever becomes of the files
     if arguments.html:
-        arguments.html.write_text(reports.to_html(result), encoding="utf-8")
+        outputs.write(arguments.html, reports.to_html(result))
     if arguments.json:
-        arguments.json.write_text(json.dumps(reports.to_json(result), indent=1) + "\n")
+        outputs.write(arguments.json, json.dumps(reports.to_json(result), indent=1) + "\n")
     if arguments.output:
-        nbformat.write(result.rerun, arguments.output)  # type: ignore[no-untyped-call]
-    print(reports.to_text(result))
+        locking.write(result.rerun, arguments.output)
     return 0 if result.reproduced else NOT_REPRODUCED
 
 
