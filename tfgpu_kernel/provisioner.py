@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from jupyter_client.connect import KernelConnectionInfo
 
-from . import autopsy, claim, ending, launches, lease, pool, ports, sweep, vigil
+from . import autopsy, claim, ending, held, launches, lease, pool, ports, sweep, vigil
 from .engine import find
 from .engine.base import Engine, Exit
 from .engine.events import outcome
@@ -177,6 +177,7 @@ class TfgpuProvisioner(KernelSettings):
             engine, container = self._need_engine(), self._kernel.container
             ended = self._kernel.end.done()
             ending.disown(container)
+            held.drop(container)
             engine.unwatch(container)
             if restart and ended:  # its GPU is free, so nobody waits for the rest of it
                 self._removing = asyncio.ensure_future(self._remove(engine, container))
@@ -301,6 +302,7 @@ class TfgpuProvisioner(KernelSettings):
             self.log.warning("Kernel %s can't outlive this server: %s", self.kernel_id, error)
 
     def _look_after(self, kernel: Kernel) -> None:
+        held.hold(kernel.container, kernel.run)
         state = kernel.run.state()
         account = TfgpuError("", "")  # there is nothing to be told yet
         notice = Notice(self.kernel_id, state.kernel_name if state else "", state.notebook if state else "", account)
@@ -321,6 +323,7 @@ class TfgpuProvisioner(KernelSettings):
             vigil.unwatch(self._kernel.run)
             self._need_engine().unwatch(self._kernel.container)
             ending.disown(self._kernel.container)
+            held.drop(self._kernel.container)
         self._kernel, self._run, self._active = None, None, False
 
     def _need_engine(self) -> Engine:

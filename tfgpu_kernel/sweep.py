@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from . import handover, lease, ready, remnants, runfolder
+from . import handover, held, lease, ready, remnants, runfolder
 from .config import KernelConfig
 from .engine.base import ContainerRecord, Engine
 from .errors import TfgpuError
-from .labels import KIND, KIND_KERNEL, UID, KernelLabels
+from .handover import Handover
+from .labels import KIND, KIND_KERNEL, OWNER, UID, KernelLabels
 from .owner import Owner
 from .runfolder import KernelState, RunFolder
 
@@ -27,6 +28,9 @@ _YOUNG_SECONDS: Final = 10.0
 """A run folder without an owner is being made; later, whoever made it was killed in between."""
 _ANSWER_SECONDS: Final = 2.0
 """An idle kernel answers in milliseconds, on a loaded machine in some hundred; a busy one not before its cell ends."""
+_VANISHED_SECONDS: Final = 1500.0
+"""Whoever still holds a kernel whose run folder was removed makes the folder again with the next of its own sweeps
+(see :func:`regularly`); after two of them nobody has."""
 _ORPHANED: Final = "orphaned"
 _IDLE: Final = "idle"
 
@@ -48,9 +52,9 @@ async def orphans(engine: Engine) -> Sequence[Orphan]:
     result = []
     for container in found:
         labels = KernelLabels.from_docker(container.labels)
-        if labels is None or labels.uid != os.geteuid():
+        if labels is None or labels.uid != os.geteuid() or held.here(container.id):
             continue
-        run = RunFolder.named(labels.run)
+        run = await asyncio.to_thread(_run_of, container, labels)
         # The folder knows who took the kernel over; the label, which can't change, who made it.
         owner = await asyncio.to_thread(run.owner) or Owner.parse(labels.owner)
         # Our own whose folder is gone: a launch failed, and the engine didn't remove the container then.
@@ -61,14 +65,25 @@ async def orphans(engine: Engine) -> Sequence[Orphan]:
     return result
 
 
+def _run_of(container: ContainerRecord, labels: KernelLabels) -> RunFolder:
+    """Return a container's run folder; one that was made again may have lost the name that the label gives it."""
+    run = RunFolder.named(labels.run)
+    if run.path.exists():
+        return run
+    states = ((folder, folder.state()) for folder in runfolder.existing())
+    return next((folder for folder, state in states if state and state.container == container.id), run)
+
+
 async def sweep(engine: Engine, *, spare: bool = True) -> Sequence[Orphan]:
     """Remove orphans, and what else killed processes left; return the orphans that were removed.
 
     :param spare: leave running ones alone for as long as their settings say (``grace_busy``, ``grace_idle``).
     """
     removed = []
+    await asyncio.to_thread(held.restore)
     for orphan in await orphans(engine):
-        running = orphan.state is not None and orphan.container.state in {"running", "paused"}
+        of_use = orphan.state is not None or await asyncio.to_thread(_vanished, orphan)
+        running = of_use and orphan.container.state in {"running", "paused"}
         if running and spare and not await _overdue(orphan):
             continue
         # From here on no server can take the kernel up that is about to go; one that was faster has it.
@@ -81,6 +96,16 @@ async def sweep(engine: Engine, *, spare: bool = True) -> Sequence[Orphan]:
     await lease.sweep(engine)
     await remnants.sweep(engine)
     return removed
+
+
+def _vanished(orphan: Orphan) -> bool:
+    """Whether an orphan's run folder was removed while it ran: then another process than its maker may still hold it.
+
+    What is left then is nothing, or a folder that a sweep made for its mark. The owner's name is in it before there
+    is a container, and a folder of ours goes only after its container, unless the engine failed there.
+    """
+    maker = Owner.parse(orphan.container.labels.get(OWNER, ""))
+    return orphan.state is None and orphan.run.owner() is None and maker != Owner.current()
 
 
 def ownerless(owner: Owner | None) -> bool:
@@ -96,9 +121,8 @@ def _forget(run: RunFolder) -> None:
 async def remove_stale_folders(engine: Engine) -> None:
     """Remove run folders that no container refers to and no living process made."""
     found = await engine.list({KIND: KIND_KERNEL, UID: str(os.geteuid())})
-    used = {
-        os.path.realpath(labels.run) for record in found if (labels := KernelLabels.from_docker(record.labels))
-    }
+    ours = [(record, labels) for record in found if (labels := KernelLabels.from_docker(record.labels))]
+    used = await asyncio.to_thread(lambda: {os.path.realpath(_run_of(*one).path) for one in ours})
     for folder in await asyncio.to_thread(lambda: list(runfolder.existing())):
         if os.path.realpath(folder.path) not in used and ownerless(folder.owner()) and not _young(folder):
             await asyncio.to_thread(_forget, folder)
@@ -131,17 +155,29 @@ async def _overdue(orphan: Orphan) -> bool:
 
     An idle one has less; that clock starts when a sweep finds it idle, and stops when one finds it busy.
     """
-    left = await asyncio.to_thread(handover.read, orphan.run)
-    if _older(orphan.run, _ORPHANED, left.grace_busy if left else KernelConfig.grace_busy):
+    run = orphan.run
+    if not run.path.exists():
+        with contextlib.suppress(OSError):
+            run.path.mkdir(mode=0o700, parents=True)
+    left = await asyncio.to_thread(handover.read, run)
+    if _older(run, _ORPHANED, _grace_busy(run, left)):
         return True
     if left is None:
         return False
     try:
         await asyncio.wait_for(ready.ask(left.connection), _ANSWER_SECONDS)
     except (TimeoutError, asyncio.TimeoutError):
-        (orphan.run.path / _IDLE).unlink(missing_ok=True)
+        (run.path / _IDLE).unlink(missing_ok=True)
         return False
-    return _older(orphan.run, _IDLE, left.grace_idle)
+    return _older(run, _IDLE, left.grace_idle)
+
+
+def _grace_busy(run: RunFolder, left: Handover | None) -> float:
+    """Return how long a busy orphan is spared: as it says itself, if it can be reached at all."""
+    if left is not None:
+        return left.grace_busy
+    # There is one that can't be read after another version of this package.
+    return KernelConfig.grace_busy if (run.path / handover.FILE).exists() else _VANISHED_SECONDS
 
 
 def seconds_left(run: RunFolder) -> float:
@@ -151,13 +187,13 @@ def seconds_left(run: RunFolder) -> float:
     """
     left = handover.read(run)
     graces = {
-        _ORPHANED: left.grace_busy if left else KernelConfig.grace_busy,
+        _ORPHANED: _grace_busy(run, left),
         _IDLE: left.grace_idle if left else KernelConfig.grace_idle,
     }
     seconds = graces[_ORPHANED]
     for mark, grace in graces.items():
-        with contextlib.suppress(OSError, ValueError):
-            since = float((run.path / mark).read_text())
+        since = _since(run, mark)
+        if since is not None:
             seconds = min(seconds, since + grace - time.clock_gettime(time.CLOCK_BOOTTIME))
     return max(0.0, seconds)
 
@@ -168,14 +204,24 @@ def _older(run: RunFolder, mark: str, seconds: float) -> bool:
     The mark holds the time since the machine's boot: a clock that is set must not end a training.
     """
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    since = _since(run, mark)
+    if since is not None:
+        return now - since > seconds
+    with contextlib.suppress(TfgpuError):
+        run.keep(mark, f"{now} {run.owner()}".encode())
+    return False
+
+
+def _since(run: RunFolder, mark: str) -> float | None:
+    """Return when a mark was made; None where there is none, or it was made when the kernel was somebody else's.
+
+    A sweep may make one just after a server has taken the kernel up.
+    """
     try:
-        return now - float((run.path / mark).read_text()) > seconds
+        since, owner = (run.path / mark).read_text().split(" ", 1)
+        return float(since) if owner == str(run.owner()) else None
     except (OSError, ValueError):
-        try:
-            run.keep(mark, str(now).encode())
-        except TfgpuError:
-            return not run.path.exists()  # no run folder, no sockets: nobody can reach that kernel again
-        return False
+        return None
 
 
 def claim(run: RunFolder) -> None:

@@ -22,9 +22,11 @@ from tests.live.driving import Driven, kernel
 from tests.live.test_lifecycle import held
 from tfgpu_kernel import obituaries
 from tfgpu_kernel.engine import find
+from tfgpu_kernel.engine.base import Engine
 from tfgpu_kernel.engine.docker import THREADS
 from tfgpu_kernel.errors import TfgpuError
 from tfgpu_kernel.provisioner import TfgpuProvisioner
+from tfgpu_kernel.sweep import sweep
 
 from .lag import measured
 from .serving import Server
@@ -142,8 +144,9 @@ async def test_a_full_workspace(kernels: Path, workspace: Path) -> None:
         subprocess.run(["umount", "--lazy", workspace], check=True)
 
 
-async def test_a_removed_run_folder(kernels: Path, workspace: Path) -> None:
-    """Its sockets are gone, but who is connected stays so: the kernel lives; a restart makes the folder again."""
+async def test_a_removed_run_folder(kernels: Path, workspace: Path, engine: Engine) -> None:
+    """Its sockets are gone, but who is connected stays so: the kernel lives, and no sweep of its process takes it; a
+    restart makes the folder again."""
     async with kernel(workspace) as driven:
         await driven.run("x = 1")
         run = provisioner_of(driven).run
@@ -152,6 +155,9 @@ async def test_a_removed_run_folder(kernels: Path, workspace: Path) -> None:
             shutil.rmtree(run.path)
             assert await driven.run("print(x + 1)") == "2\n"
             assert await driven.manager.is_alive()
+            assert await sweep(engine) == []
+            assert run.owner_alive(), "the sweeps of other processes must see that, too"
+            assert await driven.run("print(x + 1)") == "2\n"
             await driven.restart()
         lag.check()
         assert await driven.run("print(2 + 2)") == "4\n"
