@@ -228,6 +228,7 @@ def test_an_unshared_run_folder_is_named() -> None:
         ("manifest for tensorflow/tensorflow:nope not found", ImageNotFound),
         ("Cannot kill container: 28: Container 28 is not running", ContainerGone),  # Docker 20.10
         ("cannot kill container: 28: container 28 is not running", ContainerGone),  # Docker 26.1
+        ("Container 28 is not running", ContainerGone),  # an exec
         ("container 28 is exited: can only kill running containers", ContainerGone),  # podman
         ("something nobody knows", EngineRefused),
     ],

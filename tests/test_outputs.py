@@ -11,6 +11,7 @@ import pytest
 
 from tfgpu_kernel import cli
 from tfgpu_kernel.cli import outputs
+from tfgpu_kernel.engine import find
 from tfgpu_kernel.errors import ConfigError
 
 
@@ -24,6 +25,7 @@ def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share"))
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    monkeypatch.setattr(find, "_engines", {})  # each command has, and closes, one of its own
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "a.ipynb")  # type: ignore[no-untyped-call]
     return tmp_path / "a.ipynb"
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, get_args
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from . import imagename
 from .errors import ConfigError
 from .labels import PREFIX
 
@@ -152,10 +153,15 @@ def parse(settings: Mapping[str, Any]) -> KernelConfig:
 
 
 def image_reference(value: str) -> str:
-    """Check that a text could name an image."""
+    """Check that a text could name an image, by the grammar of github.com/distribution/reference."""
     if not _IMAGE.fullmatch(value):
         raise _bad("image", value, "auto, a preset such as tf2.17-gpu (jupyter tfgpu image list --presets), a "
                    "reference such as tensorflow/tensorflow:2.17.0-gpu, or an image id")  # fmt: skip
+    first, slash, rest = imagename.repository(value).partition("/")
+    host = slash and (first == "localhost" or "." in first or ":" in first)
+    small = f"{first if host else first.lower()}{slash}{rest.lower()}"
+    if small != f"{first}{slash}{rest}":
+        raise _bad("image", value, f"names in small letters, so {small}; only a tag may have capitals")
     return value
 
 

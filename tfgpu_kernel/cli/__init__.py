@@ -6,12 +6,13 @@ import argparse
 import asyncio
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
 
 from .. import __version__
-from ..errors import TfgpuError
+from ..errors import ConfigError, TfgpuError
 
 VERBS: Final = (
     "install", "execute", "lock", "verify", "add", "remove", "export", "import",
@@ -50,6 +51,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TfgpuError as error:
         sys.stderr.write(f"\n{error}\n")
         return 1
+    except OSError as error:  # of a file or folder that was named; those of engines and servers are translated
+        sys.stderr.write(f"\n{_of_the_system(error)}\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted.\n")
         return INTERRUPTED
+
+
+def _of_the_system(error: OSError) -> ConfigError:
+    """Return our error for one of the system's that no verb has words of its own for."""
+    where = error.filename2 or error.filename
+    if where is None:
+        return ConfigError(f"The system refused what was asked of it: {error}.", "put that right, and try again.")
+    return ConfigError(
+        f"{os.fsdecode(where)} can't be used: {error.strerror}.",
+        "see that it is what you meant, and that you may read and write there.",
+    )

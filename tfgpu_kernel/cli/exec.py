@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from ..engine import find, interactive
+from ..errors import ConfigError
 from .kernels import one
 
 
@@ -23,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(arguments: argparse.Namespace) -> int:
     """Run the command, print what it printed, and return its exit code."""
+    if arguments.terminal and not sys.stdin.isatty():
+        raise ConfigError("There is no terminal here, as -t wants it: standard input is none.", "leave -t out.")
     engine = find.engine()
     try:
         kernel = await one(engine, arguments.kernel)

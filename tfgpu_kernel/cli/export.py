@@ -10,7 +10,7 @@ from .. import bundle
 from ..engine import find
 from ..errors import NotLocked
 from ..lock import read
-from . import outputs
+from . import notebook, outputs
 from .terminal import shown
 
 
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace) -> int:
     """Export the notebook."""
     path: Path = arguments.notebook
+    notebook.read(path)
     found = await asyncio.to_thread(read.find, path)
     if found is None:
         raise NotLocked(f"The notebook {path} has no lock.", f"lock it: jupyter tfgpu lock {path}.")

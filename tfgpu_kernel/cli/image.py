@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 from .. import config
 from ..engine import find
 from ..engine.base import Engine, ImageRecord
-from ..errors import ImageNotFound
+from ..errors import ConfigError, ImageNotFound
 from ..gpu import nvml
 from ..image import along, archive, build, choice, debian, ensure, plan, presets, reserved, store
 from ..image.facts import identity
@@ -119,8 +120,9 @@ def _list_presets(arguments: argparse.Namespace) -> int:
 
 
 async def _pull(arguments: argparse.Namespace, engine: Engine) -> int:
+    named = config.image_reference(arguments.reference)
     machine = await _hardware(engine)
-    chosen = choice.choose(config.image_reference(arguments.reference), machine)
+    chosen = choice.choose(named, machine)
     reference = chosen.reference
     # What is built here is no registry's, so there is nothing newer to ask for.
     pull: config.Pull = "missing" if reference.startswith(presets.BUILT) else "always"
@@ -136,7 +138,7 @@ async def _pull(arguments: argparse.Namespace, engine: Engine) -> int:
 
 
 async def _build(arguments: argparse.Namespace, engine: Engine) -> int:
-    bounds = Path(arguments.constraint).read_text().split("\n") if arguments.constraint else []
+    bounds = _bounds(arguments.constraint) if arguments.constraint else []
     wanted = build.recipe(
         gpu=arguments.gpu,
         tensorflow=arguments.tensorflow,
@@ -151,6 +153,15 @@ async def _build(arguments: argparse.Namespace, engine: Engine) -> int:
             record = await build.build(wanted, engine, tag, report)
     _say(f"{tag} is ready: {record.id} ({_size(record.size_bytes)})")
     return 0
+
+
+def _bounds(file: str) -> Sequence[str]:
+    try:
+        return Path(file).read_text().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"The constraints {file} can't be read.", "name a file as pip's --constraint takes it.", str(error)
+        ) from error
 
 
 async def _save(arguments: argparse.Namespace, engine: Engine) -> int:

@@ -12,10 +12,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import docker
+import requests
+from docker.errors import DockerException
+
+from .translate import translated
 
 
 def run(address: str, container: str, command: Sequence[str]) -> int:
-    """Run a command on the caller's terminal until it ends; return its exit code. Blocks."""
+    """Run a command on the caller's terminal until it ends; return its exit code. Blocks.
+
+    :raises TfgpuError: where the engine doesn't run it.
+    """
+    try:
+        return _run(address, container, command)
+    except (DockerException, requests.RequestException) as error:
+        raise translated(error, address) from error
+
+
+def _run(address: str, container: str, command: Sequence[str]) -> int:
     with docker.APIClient(base_url=address, version="auto") as api:
         made = api.exec_create(
             container, list(command), stdin=True, tty=True, environment={"TERM": os.environ.get("TERM", "xterm")}

@@ -13,7 +13,9 @@ from .. import errors, troubles
 
 _NO_SPACE: Final = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 _ENDED: Final = re.compile(
-    r"cannot kill container.* is not running|can only kill running containers", re.IGNORECASE | re.DOTALL
+    r"cannot kill container.* is not running|can only kill running containers"
+    r"|^container \S+ is not running|exec sessions on running containers",
+    re.IGNORECASE | re.DOTALL,
 )
 _MOUNT: Final = re.compile(
     r"bind source path does not exist: (?P<path>\S+)"
