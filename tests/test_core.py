@@ -14,11 +14,13 @@ import pytest
 
 from tfgpu_kernel import bootfile, config, connection, deaths
 from tfgpu_kernel.boot import codes
+from tfgpu_kernel.engine import find
 from tfgpu_kernel.engine.base import Exit
 from tfgpu_kernel.engine.translate import translated
 from tfgpu_kernel.errors import (
     ConfigError,
     ContainerGone,
+    EngineNotFound,
     EngineRefused,
     ImageNotFound,
     KernelDied,
@@ -40,6 +42,10 @@ from tfgpu_kernel.runfolder import RunFolder
         ("none", 0),
         (["0", "GPU-a1"], ("0", "GPU-a1")),
         ("GPU-a,GPU-b", ("GPU-a", "GPU-b")),
+        ("3", 3),
+        ("device=3", ("3",)),
+        ("device=0,1:0,GPU-a", ("0", "1:0", "GPU-a")),
+        ("0,2", ("0", "2")),
     ],
 )
 def test_gpus_are_read(given: object, meant: object) -> None:
@@ -47,7 +53,7 @@ def test_gpus_are_read(given: object, meant: object) -> None:
     assert config.gpus(given) == meant
 
 
-@pytest.mark.parametrize("given", [-1, True, "some", [], ["0", "0"], ["x"], 1.5, None])
+@pytest.mark.parametrize("given", [-1, True, "some", [], ["0", "0"], ["x"], "device=", "device=all", "3,", 1.5, None])
 def test_bad_gpus_are_refused(given: object) -> None:
     """What is no GPU request is refused with what is allowed."""
     with pytest.raises(ConfigError, match="Allowed"):
@@ -241,6 +247,17 @@ def test_engine_texts_are_translated(text: str, kind: type[Exception]) -> None:
     assert type(error) is kind
     assert error.remedy
     assert text in str(error)
+
+
+def test_a_context_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A context that Docker doesn't know is no reason to take the usual socket: that is another engine."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with pytest.raises(EngineNotFound, match="'typo', which DOCKER_CONTEXT names"):
+        find.find({"DOCKER_CONTEXT": "typo"})
+    (tmp_path / "config.json").write_text('{"currentContext": "gone"}')
+    with pytest.raises(EngineNotFound, match="'gone', which is the current one"):
+        find.find({})
+    assert find.find({"DOCKER_CONTEXT": "typo", "DOCKER_HOST": "unix:///x"}) == "unix:///x"
 
 
 def test_the_boot_program_is_the_same_in_every_process() -> None:

@@ -145,8 +145,9 @@ async def test_a_job_that_breaks_off_has_failed(tmp_path: Path, monkeypatch: pyt
 
 
 def test_settings_become_options() -> None:
-    """The server's settings reach the command line, each as one word."""
+    """The server's settings reach the command line, each as one word; a list of GPUs, too."""
     settings = {"image": "a b", "gpu_required": False, "env": {"A": "1 2"}, "packages": ["x"], "shm_size": "4g"}
+    settings["gpus"] = ["0", "2"]
     assert options(settings, without=["packages"]) == [
-        "--image=a b", "--no-gpu-required", "--env=A=1 2", "--shm-size=4g",
+        "--image=a b", "--no-gpu-required", "--env=A=1 2", "--shm-size=4g", "--gpus=device=0,2",
     ]  # fmt: skip

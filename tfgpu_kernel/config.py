@@ -166,8 +166,8 @@ def image_reference(value: str) -> str:
 
 
 def gpus(value: object) -> Gpus:
-    """Read a GPU request: a count, "all", "none", or a list of indices and UUIDs."""
-    allowed = '0, 1, 2, …, "all", "none", or a list of indices and UUIDs such as ["0", "GPU-1a2b…"]'
+    """Read a GPU request: a count, "all", "none", or which ones: a list, or ``device=0,2`` as Docker writes it."""
+    allowed = '0, 1, 2, … (how many), "all", "none", or which ones: "device=0", or a list such as ["0", "GPU-1a2b…"]'
     if isinstance(value, bool):
         raise _bad("gpus", value, allowed)
     if isinstance(value, int) and value >= 0:
@@ -180,8 +180,8 @@ def gpus(value: object) -> Gpus:
             return 0
         if text.isdecimal():
             return int(text)
-        if text.startswith(("GPU-", "MIG-")):
-            value = text.split(",")
+        if "," in text or text.startswith(("device=", "GPU-", "MIG-")):
+            value = text.removeprefix("device=").split(",")
     if isinstance(value, Sequence) and not isinstance(value, str) and value:
         devices = tuple(str(item).strip() for item in value)
         if all(re.fullmatch(r"\d+(?::\d+)?|(?:GPU|MIG)-[A-Za-z0-9/-]+", device) for device in devices):

@@ -274,7 +274,8 @@ def _wanted(gpus: Gpus, here: Sequence[Unit]) -> int | tuple[Unit, ...]:
     if isinstance(gpus, int):
         if gpus > len(here):
             raise GpuUnusable(
-                f"The kernel wants {gpus} GPUs, and this machine has {len(here)}.", f"set gpus to {len(here)} or less."
+                f"The kernel wants {gpus} GPUs, and this machine has {len(here)}.",
+                f"set gpus to {len(here)} or less; a GPU by its index is device=0.",
             )
         return gpus
     known = {name: unit for unit in here for name in (unit.place, unit.uuid)}

@@ -28,7 +28,8 @@ class KernelSettings(KernelProvisionerBase):
         [Int(), Unicode(), List(Unicode())],
         default_value=1,
         config=True,
-        help='GPUs to lend: a count, "all", "none", or a list of indices and UUIDs. One by default, so that '
+        help='GPUs to lend: a count, "all", "none", or which ones, as a list of indices and UUIDs or as "device=0,2". '
+        "A number alone is a count: 3 means three GPUs, and GPU 3 is device=3. One by default, so that "
         "on a machine with eight a notebook takes one.",
     )
     gpu_required = Bool(

@@ -43,8 +43,6 @@ def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
             continue
         if isinstance(trait, Dict):
             value = dict(item.partition("=")[::2] for item in value)
-        if name == "gpus" and isinstance(value, str) and "," in value:
-            value = value.split(",")
         chosen[name] = value
     return chosen
 

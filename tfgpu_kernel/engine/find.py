@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from docker.context import ContextAPI
+from docker.context.config import get_current_context_name
 from docker.errors import DockerException
 
 from .. import errors
@@ -73,7 +74,10 @@ def is_socket(path: str) -> bool:
 
 
 def _context(environ: Mapping[str, str]) -> str:
-    """Return the address of Docker's current context, unless that is the default one."""
+    """Return the address of Docker's current context, unless that is the default one.
+
+    :raises EngineNotFound: where there is no such context; another engine is never taken in its place.
+    """
     name = environ.get("DOCKER_CONTEXT") or ""
     try:
         context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
@@ -83,6 +87,13 @@ def _context(environ: Mapping[str, str]) -> str:
             "choose another: docker context use default.",
             str(error),
         ) from error
-    if context is None or context.name == "default":
+    if context is None:
+        where = "DOCKER_CONTEXT names" if name else "is the current one in Docker's config.json"
+        name = name or get_current_context_name()
+        raise errors.EngineNotFound(
+            f"Docker has no context {name!r}, which {where}.",
+            "choose one of docker context ls: docker context use NAME, with DOCKER_CONTEXT unset.",
+        )
+    if context.name == "default":
         return ""
     return str(context.Host or "")

@@ -190,6 +190,8 @@ def options(settings: Mapping[str, Any], without: Sequence[str] = ()) -> list[st
             found.append(option if value else f"--no-{option[2:]}")
         elif isinstance(value, Mapping):
             found += [f"{option}={key}={one}" for key, one in value.items()]
+        elif name == "gpus" and isinstance(value, list | tuple):
+            found.append(f"{option}=device={','.join(map(str, value))}")  # one option, not one for each
         elif isinstance(value, list | tuple):
             found += [f"{option}={one}" for one in value if isinstance(one, str)]
         else:
