@@ -80,6 +80,17 @@ def test_cpu_image_from_nothing_trains_mnist(kernels: Path, workspace: Path, eng
     assert float(accuracy[1]) >= 0.97
 
 
+def test_recorded_packages_build_the_same_set(built: str, tmp_path: Path) -> None:
+    """What ``inspect --constraints`` writes, ``build --constraint`` takes, and the same packages come out."""
+    build = ("image", "build", "--cpu", "--tag", built, "--tensorflow", "2.20")
+    tfgpu(*build)
+    recorded = tmp_path / "packages.txt"
+    recorded.write_text(tfgpu("image", "inspect", built, "--constraints"))
+    assert "tensorflow-cpu==2.20." in recorded.read_text()
+    tfgpu(*build, "--no-cache", "--constraint", str(recorded))
+    assert tfgpu("image", "inspect", built, "--constraints") == recorded.read_text()
+
+
 @needs_own_engine
 def test_gpu_image_runs_under_the_nvidia_runtime(tmp_path: Path) -> None:
     """It brings all of CUDA's wheels; TensorFlow is imported, and the kernel sees the one GPU that it was lent."""

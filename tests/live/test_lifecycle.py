@@ -43,6 +43,14 @@ async def test_cells_run_in_the_workspace(kernels: Path, workspace: Path) -> Non
     assert (workspace / "made").stat().st_uid == workspace.stat().st_uid
 
 
+async def test_images_are_listed(engine: Engine, slim: str) -> None:
+    """All images are listed where no label is asked for, and none where none bears it; locks and prune look there."""
+    record = await engine.image(slim)
+    assert record is not None
+    assert record.layers in {one.layers for one in await engine.images({})}
+    assert await engine.images({"tfgpu-test.nobody": ""}) == []
+
+
 async def test_container_is_closed(kernels: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No ports, no capabilities, no new privileges, exactly our mounts, nothing of the server's environment."""
     monkeypatch.setenv("TFGPU_TEST_CANARY", "sings")
