@@ -4,7 +4,9 @@ import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
 import type { Kernel, KernelMessage } from '@jupyterlab/services';
 
 import type { IKeptMessage } from './records';
-import { takeKept } from './request';
+import { kept as ask, tookKept } from './request';
+
+const GONE: readonly Kernel.Status[] = ['restarting', 'autorestarting', 'dead'];
 
 /**
  * A page that was left open gets on its channels what a kernel printed while no server was there. One that was loaded
@@ -44,6 +46,8 @@ async function show(
   const running = new Map<string, CodeCell>();
   const seen = new Set<string>();
   let taken = false;
+  let over = false;
+  const isOver = (): boolean => over;
   const hear = (_: unknown, message: KernelMessage.IIOPubMessage): void => {
     const heard = {
       id: message.header.msg_id,
@@ -67,11 +71,27 @@ async function show(
       running.delete(message.request);
     }
     if (taken && running.size === 0) {
-      kernel.iopubMessage.disconnect(hear);
+      stop();
+    }
+  };
+  const stop = (): void => {
+    kernel.iopubMessage.disconnect(hear);
+    kernel.statusChanged.disconnect(end);
+  };
+  /** A kernel that is gone ends no request of its own. */
+  const end = (_: unknown, status: Kernel.Status): void => {
+    if (GONE.includes(status)) {
+      over = true;
+      for (const cell of running.values()) {
+        cell.model.executionState = 'idle';
+      }
+      running.clear();
+      stop();
     }
   };
   kernel.iopubMessage.connect(hear);
-  const requests = await takeKept(kernel.id, kernel.clientId).catch(() => []);
+  kernel.statusChanged.connect(end);
+  const requests = await ask(kernel.id, kernel.clientId).catch(() => []);
   for (const request of requests) {
     const cell = panel.content.widgets.find(
       widget =>
@@ -79,7 +99,7 @@ async function show(
     ) as CodeCell | undefined;
     if (cell) {
       running.set(request.msg_id, cell);
-      cell.model.executionState = 'running';
+      cell.model.executionState = isOver() ? 'idle' : 'running';
       if (request.whole) {
         cell.model.outputs.clear();
       }
@@ -90,8 +110,12 @@ async function show(
   }
   later.forEach(put);
   taken = true;
-  if (running.size === 0) {
-    kernel.iopubMessage.disconnect(hear);
+  if (running.size === 0 || isOver()) {
+    stop();
+  }
+  if (requests.length > 0) {
+    // nobody else gets it now; before that, a page that is left without it leaves it to the next one
+    void tookKept(kernel.id, kernel.clientId).catch(() => undefined);
   }
 }
 

@@ -189,15 +189,24 @@ export function portUrl(kernelId: string, port: number): string {
   );
 }
 
-/** Take what a kernel printed while no page could get it; once, and not for a page that gets it on its channels. */
-export async function takeKept(
+function keptOf(kernelId: string, clientId: string): string {
+  const query = URLExt.objectToQueryString({ session: clientId });
+  return `kept/${encodeURIComponent(kernelId)}${query}`;
+}
+
+/** What a kernel printed while no page could get it; nothing for a page that gets it on its channels. */
+export async function kept(
   kernelId: string,
   clientId: string
 ): Promise<IKept[]> {
-  const query = URLExt.objectToQueryString({ session: clientId });
-  const answer = await call(
-    `kept/${encodeURIComponent(kernelId)}${query}`,
-    'DELETE'
-  );
+  const answer = await call(keptOf(kernelId, clientId), 'GET');
   return ((await answer.json()) as { requests: IKept[] }).requests;
+}
+
+/** Say that this page has what it asked for; the server forgets it. */
+export async function tookKept(
+  kernelId: string,
+  clientId: string
+): Promise<void> {
+  await call(keptOf(kernelId, clientId), 'DELETE');
 }

@@ -72,15 +72,23 @@ class NoticesHandler(TfgpuHandler):
 
 
 class KeptHandler(TfgpuHandler):
-    """``DELETE /tfgpu/kept/<kernel id>?session=…``: take what a kernel printed while no page could get it."""
+    """``GET`` and ``DELETE /tfgpu/kept/<kernel id>?session=…``: what a kernel printed while no page could get it."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, kernel_id: str) -> None:
+        """Answer ``{"requests": [{"cell_id", "msg_id", "whole", "messages": [{"id", "type", "content"}]}]}``."""
+        key = self.kernel_manager.get_kernel(kernel_id).session.key
+        page = self.get_query_argument("session", "")
+        self.finish({"requests": await replay.missed(kernel_id, key, page)})
 
     @web.authenticated
     @authorized
     async def delete(self, kernel_id: str) -> None:
-        """Answer ``{"requests": [{"cell_id", "msg_id", "messages": [{"id", "type", "content"}]}]}``, once."""
-        key = self.kernel_manager.get_kernel(kernel_id).session.key
-        page = self.get_query_argument("session", "")
-        self.finish({"requests": await replay.take(kernel_id, key, page)})
+        """Answer 204: the page has it, and it is forgotten."""
+        replay.taken(kernel_id, self.get_query_argument("session", ""))
+        self.set_status(204)
+        self.finish()
 
 
 class EngineHandler(APIHandler):

@@ -1,9 +1,10 @@
 """Showing a page what a kernel printed while no page could get it.
 
 A page that was left open comes back with the session it had: it knows its cells' requests, so the messages go out on
-its channels, as if the connection had never broken. A page that was loaded anew doesn't know them: it takes the
-messages by a call, with the ids of the cells that they belong to (the lab extension does). One that comes back and is
-then loaded anew is a page of the second kind, which lacks what the first one got: so that stays known for a while.
+its channels, as if the connection had never broken. A page that was loaded anew doesn't know them: it gets the
+messages by a call, with the ids of the cells that they belong to, and says when it has them (the lab extension does).
+One that comes back and is then loaded anew is a page of the second kind, which lacks what the first one got: so that
+stays known for a while.
 """
 
 from __future__ import annotations
@@ -139,20 +140,22 @@ def _shown(kernel_id: str, waiting: Waiting) -> None:
     asyncio.get_running_loop().call_later(_ANEW_SECONDS, end)
 
 
-async def take(kernel_id: str, key: bytes, page: str = "") -> list[dict[str, Any]]:
-    """Return what a page that was loaded anew can't get otherwise, for each request that has a cell; once.
+async def missed(kernel_id: str, key: bytes, page: str = "") -> list[dict[str, Any]]:
+    """Return what a page that was loaded anew can't get otherwise, for each request that has a cell.
+
+    It stays known until a page says that it has it: one that is left before the answer comes has nothing.
 
     :param page: the session of the page that asks; the one that was left open has all on its channels.
     :return: ``{"cell_id", "msg_id", "whole", "messages": [{"id", "type", "content"}]}`` for each request, oldest
         first. ``whole`` says that the messages are all of the request's, from its beginning on; a page that wasn't
         saved lacks some that the page before it had got.
     """
-    if page and kernel_id in _waiting and page in {_waiting[kernel_id].page, _waiting[kernel_id].shown_to}:
+    if _left_open(kernel_id, page):
         return []
     if kernel_id in _waiting and _waiting[kernel_id].goes_on:
         # The page's own connection is subscribed a little after it is made; until then nobody else hears.
         await asyncio.sleep(GRACE_SECONDS)
-    waiting = _waiting.pop(kernel_id, None)
+    waiting = _waiting.get(kernel_id)
     if waiting is None:
         return []
     session = Session(key=key)
@@ -179,11 +182,24 @@ async def take(kernel_id: str, key: bytes, page: str = "") -> list[dict[str, Any
     if latest and not any(_ends(one, latest) for one in waiting.messages()):
         whole -= {latest} - set(found)
         found.setdefault(latest, [])  # it may still run, and what follows belongs to its cell
-    waiting.close()
+    if not found:
+        drop(kernel_id)  # nothing that a cell could show
     return [
         {"cell_id": cells[id], "msg_id": id, "whole": id in whole, "messages": messages}
         for id, messages in found.items()
     ]
+
+
+def taken(kernel_id: str, page: str = "") -> None:
+    """Forget a kernel's messages: a page that was loaded anew has them."""
+    if not _left_open(kernel_id, page):
+        drop(kernel_id)
+
+
+def _left_open(kernel_id: str, page: str) -> bool:
+    """Whether a page is the one that was left open while no server was there."""
+    waiting = _waiting.get(kernel_id)
+    return waiting is not None and page != "" and page in {waiting.page, waiting.shown_to}
 
 
 def _id(one: Message) -> str:
