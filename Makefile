@@ -10,7 +10,7 @@ step = @printf '==> [%s] %s\n' '$(1)' '$(2)'
 
 .PHONY: help
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | awk -F '|' '{ printf "%-22s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'Variables: TFGPU_PYTHON (which Python makes .venv), TFGPU_NO_APT=1 (install no system packages),'
 	@echo '           DOCKER_HOST (another engine), JUPYTER_RUNTIME_DIR (where sockets are made),'
@@ -29,7 +29,6 @@ setup: ## Make .venv with this package and its lab extension in it
 engine: setup ## Have a Docker engine: install and start one if there is none
 	$(call step,engine,Docker engine)
 	@scripts/engine.sh
-	@scripts/apt.sh mmdebstrap
 
 .PHONY: mnist
 mnist: setup
@@ -67,9 +66,9 @@ test-plain: setup ## Run the tests that need no engine
 .PHONY: test
 test: engine mnist ## Set everything up and run all tests
 	$(call step,test,images for the tests)
-	@scripts/apt.sh docker-registry gcc libc6-dev
 	@scripts/chromium.sh
-	@python -m tests.images.recipes slim tf:py311
+	@scripts/apt.sh docker-registry gcc libc6-dev
+	@scripts/recipes.sh slim tf:py311
 	@$(MAKE) --no-print-directory lint
 	$(call step,test,tests)
 	@pytest tests
@@ -77,14 +76,14 @@ test: engine mnist ## Set everything up and run all tests
 .PHONY: nightly
 nightly: test ## Run all tests, those that take long included
 	@scripts/apt.sh rootlesskit uidmap
-	@python -m tests.images.recipes frozen:py36
+	@scripts/recipes.sh frozen:py36
 	$(call step,nightly,tests that take long)
 	@pytest tests -m nightly
 
 .PHONY: test-engines
 test-engines: engine ## Run the lifecycle tests on Docker 20.10, 26.1, 28.5 and rootless podman
 	@scripts/apt.sh podman catatonit uidmap
-	@python -m tests.images.recipes slim
+	@scripts/recipes.sh slim
 	@python -m tests.engines.matrix
 
 .PHONY: screenshots
@@ -101,14 +100,14 @@ test-gpu: engine ## Run the smoke tests on a real GPU (TFGPU_TEST_IMAGE names th
 bench: engine ## Measure what the documentation gives figures for (docs/benchmarks); WHAT="starts many" for some
 	$(call step,bench,gateway_provisioners and matplotlib)
 	@pip install --quiet 'tfgpu-kernel[bench]'
-	@python -m tests.images.recipes tf:py311
+	@scripts/recipes.sh tf:py311
 	$(call step,bench,$(or $(WHAT),everything))
 	@python -m bench $(WHAT)
 	@[ -n '$(WHAT)' ] || python -m bench.gpus
 
 .PHONY: soak
 soak: engine ## Have 20 kernels come, work and go for an hour; say whether the server leaks
-	@python -m tests.images.recipes slim tf:py311
+	@scripts/recipes.sh slim tf:py311
 	@python -m bench.soak
 
 .PHONY: wheel
@@ -117,4 +116,4 @@ wheel: setup ## Build the wheel into dist/
 
 .PHONY: clean
 clean: ## Remove what builds leave behind (not .venv)
-	@rm -rf build dist labextension/lib tfgpu_kernel/labextension
+	@rm -rf build dist .venv/package-inputs labextension/lib labextension/*.tsbuildinfo tfgpu_kernel/labextension

@@ -4,11 +4,18 @@
 # TFGPU_NO_APT=1 forbids it to install anything.
 set -euo pipefail
 
+# Without dpkg (Fedora, Arch), a program by the package's name counts as the package.
+here() {
+    if command -v dpkg-query >/dev/null; then
+        dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed
+    else
+        command -v "$1" >/dev/null
+    fi
+}
+
 missing=()
 for package in "$@"; do
-    if ! dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed; then
-        missing+=("$package")
-    fi
+    here "$package" || missing+=("$package")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
@@ -30,7 +37,12 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 # A fresh machine's own updater may hold the lock for some minutes, and a fresh image has no package lists.
-install=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq)
+# sudo drops the proxy's variables. Nothing is removed to make room: podman-docker for instance excludes docker.io.
+install=(env DEBIAN_FRONTEND=noninteractive)
+for name in http_proxy https_proxy no_proxy; do
+    [ -z "${!name:-}" ] || install+=("$name=${!name}")
+done
+install+=(apt-get -o DPkg::Lock::Timeout=600 -qq --no-remove)
 printf '    apt-get install %s\n' "${missing[*]}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

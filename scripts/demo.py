@@ -15,35 +15,55 @@ from typing import Final
 import nbformat
 
 from tfgpu_kernel import gpus
-from tfgpu_kernel.config import DEFAULT_IMAGE
+from tfgpu_kernel.config import AUTO
 from tfgpu_kernel.engine import find
 from tfgpu_kernel.errors import GpuUnusable, TfgpuError
+from tfgpu_kernel.image import choice
+from tfgpu_kernel.image.hardware import Hardware
+from tfgpu_kernel.image.presets import BUILT
 
 EXAMPLE: Final = Path("examples/mnist_mlp.ipynb")
 RESULT: Final = Path("build/demo/mnist_mlp.ipynb")
-LOCAL_IMAGE: Final = "tfgpu/tensorflow:local-cpu"
+LOCAL: Final = {False: "tfgpu/tensorflow:local-cpu", True: "tfgpu/tensorflow:local-gpu"}
+"""The image that is built where none can be pulled; True with a usable GPU."""
 REGISTRY_SECONDS: Final = 5.0
 
 
 async def choose() -> tuple[str, str]:
-    """Return the image to use, and why there is no GPU (empty where there is one)."""
+    """Return the image to use, and why there is no GPU (empty where there is one).
+
+    The image is the one that kernels get here by default, if the engine has it or its registry answers soon.
+    """
     engine = find.engine()
     try:
+        info = await engine.info()
+        sample, reason = None, ""
         try:
-            await gpus.usable(await engine.info())
-            reason = ""
+            sample = await gpus.usable(info)
         except GpuUnusable as error:
             reason = error.message
-        if await engine.image(DEFAULT_IMAGE) is not None:
-            return DEFAULT_IMAGE, reason
+        chosen = choice.choose(AUTO, Hardware.of(sample, info.architecture))
+        if sample or not chosen.reference.startswith("tensorflow/"):
+            print(f"    {chosen.because}")
+        if await engine.image(chosen.reference) is not None:
+            return chosen.reference, reason
+        if chosen.reference.startswith(BUILT):
+            return LOCAL[sample is not None], reason
         try:
-            await engine.registry_digest(DEFAULT_IMAGE, REGISTRY_SECONDS)
+            await engine.registry_digest(chosen.reference, REGISTRY_SECONDS)
         except TfgpuError as error:
-            print(f"    {DEFAULT_IMAGE} can't be pulled here: {error.message}")
-            return LOCAL_IMAGE, reason
-        return DEFAULT_IMAGE, reason
+            print(f"    {chosen.reference} can't be pulled here: {error.message}")
+            return LOCAL[sample is not None], reason
+        return chosen.reference, reason
     finally:
         await engine.close()
+
+
+def build(image: str) -> int:
+    """Build the image from Debian's and PyPI's packages, once what that takes is installed."""
+    print(f"    building {image} from Debian's and PyPI's packages (some minutes the first time)", flush=True)
+    kind = "--gpu" if image == LOCAL[True] else "--cpu"
+    return subprocess.call(["scripts/mmdebstrap.sh"]) or tfgpu("image", "build", kind, "--tag", image)
 
 
 def tfgpu(*arguments: str) -> int:
@@ -72,10 +92,8 @@ def main() -> int:
     parser.add_argument("--image-only", action="store_true", help="only have the image, and print its name")
     only = parser.parse_args().image_only
     image, reason = asyncio.run(choose())
-    if image == LOCAL_IMAGE:
-        print(f"    building {LOCAL_IMAGE} from Debian's and PyPI's packages (some minutes the first time)")
-        sys.stdout.flush()
-        code = tfgpu("image", "build", "--cpu", "--tag", LOCAL_IMAGE)
+    if image in LOCAL.values():
+        code = build(image)
         if code:
             return code
     if reason:
@@ -89,9 +107,7 @@ def main() -> int:
     sys.stdout.flush()
     with tempfile.TemporaryDirectory() as folder:
         facts_file = Path(folder, "facts.json")
-        code = tfgpu(
-            "execute", str(EXAMPLE), "-o", str(RESULT), "--json", str(facts_file), *settings(image, reason)
-        )
+        code = tfgpu("execute", str(EXAMPLE), "-o", str(RESULT), "--json", str(facts_file), *settings(image, reason))
         if code:
             return code
         facts = json.loads(facts_file.read_text())

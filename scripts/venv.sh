@@ -16,7 +16,9 @@ new_enough() {
 }
 
 python=
-for candidate in ${TFGPU_PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python3.10}; do
+candidates=(python3 python3.14 python3.13 python3.12 python3.11 python3.10)
+[ -z "${TFGPU_PYTHON:-}" ] || candidates=("$TFGPU_PYTHON")
+for candidate in "${candidates[@]}"; do
     if new_enough "$candidate"; then
         python=$candidate
         break

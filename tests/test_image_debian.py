@@ -51,6 +51,19 @@ def test_sources_are_the_distributions_own(apt: Path) -> None:
     )
 
 
+def test_python_of_ubuntu_stands_in_an_entry_of_its_own(tmp_path: Path) -> None:
+    """Ubuntu lists universe, which has Python's venv and pip, beside main; other components and pockets don't count."""
+    uri = "http://archive.ubuntu.example/ubuntu/"
+    pockets = ("jammy", "jammy-updates", "jammy-backports")
+    parts = ("main restricted", "universe", "multiverse")
+    lines = [f"deb {uri} {pocket} {part}" for pocket in pockets for part in parts]
+    (tmp_path / "sources.list").write_text("\n".join(lines))
+    jammy = Release("ubuntu", "jammy")
+    assert debian.sources(jammy, jammy, tmp_path) == tuple(
+        f"deb {uri} {pocket} {part}" for pocket in pockets[:2] for part in ("main", "universe")
+    )
+
+
 def test_sources_for_another_release(apt: Path) -> None:
     """Another release's packages come from the same mirrors."""
     lines = debian.sources(BOOKWORM, Release("debian", "trixie"), apt)

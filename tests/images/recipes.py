@@ -167,7 +167,9 @@ def _bootstrap(tag: str, changes: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="tfgpu-base-") as folder:
         archive = os.path.join(folder, "root.tar")
         command = debian.command(release, debian.sources(release, release), BASE_PACKAGES, archive)
-        subprocess.run(command, check=True, capture_output=True)
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"mmdebstrap could not make {tag}: {done.stderr[-2000:]}")
         _docker("import", *_options("-c", changes), archive, tag)
 
 

@@ -250,13 +250,10 @@ async def _prune(arguments: argparse.Namespace, engine: Engine) -> int:
 async def _hardware(engine: Engine) -> Hardware:
     """Return what this machine is, all its GPUs included."""
     info = await engine.info()
-    gpus: tuple[nvml.Gpu, ...] = ()
-    cuda = None
+    sample = None
     with contextlib.suppress(nvml.NvmlError):
         sample = await nvml.sample_async(NVML_SECONDS)
-        gpus, cuda = sample.gpus, sample.cuda
-    found = tuple((gpu.name, gpu.compute_capability) for gpu in gpus)
-    return Hardware(info.architecture, found, cuda, free_bytes=free_bytes(engine, info))
+    return Hardware.of(sample, info.architecture, free_bytes(engine, info))
 
 
 def _confirmed() -> bool:

@@ -41,7 +41,7 @@ def find(environ: Mapping[str, str]) -> str:
 
     :raises EngineNotFound: when there is none.
     """
-    chosen = environ.get("DOCKER_HOST") or _context(environ)
+    chosen = environ.get("DOCKER_HOST") or context(environ)
     if chosen:
         return chosen
     tried = []
@@ -73,27 +73,27 @@ def is_socket(path: str) -> bool:
         return False
 
 
-def _context(environ: Mapping[str, str]) -> str:
+def context(environ: Mapping[str, str]) -> str:
     """Return the address of Docker's current context, unless that is the default one.
 
     :raises EngineNotFound: where there is no such context; another engine is never taken in its place.
     """
     name = environ.get("DOCKER_CONTEXT") or ""
     try:
-        context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
+        found = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
     except DockerException as error:
         raise errors.EngineNotFound(
             f"Docker's context {name!r} can't be read.",
             "choose another: docker context use default.",
             str(error),
         ) from error
-    if context is None:
+    if found is None:
         where = "DOCKER_CONTEXT names" if name else "is the current one in Docker's config.json"
         name = name or get_current_context_name()
         raise errors.EngineNotFound(
             f"Docker has no context {name!r}, which {where}.",
             "choose one of docker context ls: docker context use NAME, with DOCKER_CONTEXT unset.",
         )
-    if context.name == "default":
+    if found.name == "default":
         return ""
-    return str(context.Host or "")
+    return str(found.Host or "")

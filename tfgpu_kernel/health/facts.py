@@ -135,9 +135,7 @@ async def gather(
 def _hardware(sample: nvml.Sample | nvml.NvmlError, info: EngineInfo | TfgpuError) -> Hardware:
     """Return what the choice of an image goes by, for a kernel that may get any of the GPUs."""
     architecture = platform.machine() if isinstance(info, TfgpuError) else info.architecture
-    if isinstance(sample, nvml.NvmlError):
-        return Hardware(architecture)
-    return Hardware(architecture, tuple((gpu.name, gpu.compute_capability) for gpu in sample.gpus), sample.cuda)
+    return Hardware.of(None if isinstance(sample, nvml.NvmlError) else sample, architecture)
 
 
 def _getting(reference: str) -> str:

@@ -20,6 +20,7 @@ PYTHONS = {
 }
 """Distribution → Python → the release that has this Python as its ``python3``."""
 
+_COMPONENTS = ("main", "universe")
 EXCLUDED = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
 
 
@@ -58,15 +59,16 @@ def _facts(os_release: Path) -> dict[str, str]:
 def sources(host: Release, wanted: Release, apt: Path = Path("/etc/apt")) -> tuple[str, ...]:
     """Return the host's sources of its distribution's packages as ``deb`` lines for the wanted release.
 
-    Only entries of the distribution's own suites with the component ``main`` count: a third party's
-    repository has no place in a small base.
+    Only entries of the distribution's own suites count, with the component ``main``, or Ubuntu's ``universe``, which
+    has Python's venv and pip and may stand in an entry of its own: a third party's repository has no place in a small
+    base.
     """
     suites = {host.codename + pocket: wanted.codename + pocket for pocket in ("", "-updates", "-security")}
     found: dict[str, None] = {}
     for options, uri, suite, components in _entries(apt):
-        if suite in suites and "main" in components:
+        kept = [name for name in components if name in _COMPONENTS]
+        if suite in suites and kept:
             line = ["deb", f"[{options}]"] if options else ["deb"]
-            kept = [name for name in components if name in ("main", "universe")]
             found[" ".join([*line, uri, suites[suite], *kept])] = None
     return tuple(found)
 

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 
 from ..engine.base import Engine, EngineInfo
+from ..gpu.nvml import Sample
 from .presets import AMD64, Capability
 
 
@@ -23,6 +24,14 @@ class Hardware:
     """Whether a GPU was asked for; without one granted, the kernel then runs on the CPU in the GPU's image."""
     free_bytes: int | None = None
     """What is free where the engine keeps its images."""
+
+    @classmethod
+    def of(cls, sample: Sample | None, architecture: str = "x86_64", free: int | None = None) -> Hardware:
+        """Return a machine whose GPUs are all to be had; ``sample`` is None where NVML tells nothing."""
+        if sample is None:
+            return cls(architecture, free_bytes=free)
+        found = tuple((gpu.name, gpu.compute_capability) for gpu in sample.gpus)
+        return cls(architecture, found, sample.cuda, free_bytes=free)
 
     @property
     def amd64(self) -> bool:

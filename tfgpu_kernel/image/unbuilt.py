@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import site
 import sys
+from pathlib import Path
 from typing import Final
 
 from .debian import PYTHONS, Release
@@ -21,7 +23,9 @@ def as_root(*arguments: str) -> str:
 
     Not ``sudo jupyter``: sudo looks in the system's folders alone, and this environment is rarely there.
     """
-    sudo = () if os.geteuid() == 0 else ("sudo",)
+    sudo: tuple[str, ...] = () if os.geteuid() == 0 else ("sudo",)
+    if sudo and Path(__file__).is_relative_to(site.getusersitepackages()):  # pip install --user: root looks in its own
+        sudo = ("sudo", "env", f"PYTHONUSERBASE={site.getuserbase()}")
     return shlex.join([*sudo, sys.executable, "-m", "tfgpu_kernel.cli", *arguments])
 
 

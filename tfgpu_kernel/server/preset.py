@@ -111,14 +111,12 @@ def with_preset(spec: dict[str, Any], preset: Preset) -> dict[str, Any]:
 
 async def _hardware(sample: nvml.Sample | None) -> Hardware:
     """Return the machine as images see it; what the engine doesn't tell stays unknown."""
-    gpus = tuple((gpu.name, gpu.compute_capability) for gpu in sample.gpus) if sample else ()
-    cuda = sample.cuda if sample else None
     try:
         engine = find.engine()
         info = await engine.info()
     except TfgpuError:
-        return Hardware(gpus=gpus, cuda=cuda)
-    return Hardware(info.architecture, gpus, cuda, free_bytes=free_bytes(engine, info))
+        return Hardware.of(sample)
+    return Hardware.of(sample, info.architecture, free_bytes(engine, info))
 
 
 ROUTES: Final = ((r"/tfgpu/preset", PresetHandler),)
