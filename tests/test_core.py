@@ -287,3 +287,14 @@ def test_a_folder_takes_a_place_where_nothing_is_any_more(tmp_path: Path) -> Non
     fresh = RunFolder(tmp_path / "fresh")
     fresh.path.mkdir()
     assert fresh.replace(RunFolder(tmp_path / "old")).path.is_dir()
+
+
+def test_what_a_cell_makes_in_the_run_folder_hinders_no_start(tmp_path: Path) -> None:
+    """Folders in the place of sockets and of files: the next start has what it needs all the same."""
+    run = RunFolder(tmp_path)
+    made = connection.Connection(str(run.io))
+    for name in ("kept", "connection.json", "boot.pyz", *(Path(socket).name for socket in made.sockets)):
+        (run.io / name / "in").mkdir(parents=True)
+    run.prepare(made, b"boot", os.geteuid(), os.getegid())
+    assert sorted(path.name for path in run.io.iterdir()) == ["boot.pyz", "connection.json"]
+    assert all(path.is_file() for path in run.io.iterdir())

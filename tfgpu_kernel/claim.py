@@ -27,7 +27,7 @@ from .boot.warm import COLD_FILE
 from .config import KernelConfig
 from .connection import CONNECTION_FILE, Connection
 from .engine.base import Engine
-from .errors import TfgpuError
+from .errors import TfgpuError, unexpected
 from .gpu import units
 from .gpu.request import NO_GPU
 from .gpus import Grant, Judged
@@ -125,6 +125,7 @@ async def _claim(
         "cwd": prepared.cwd,
         "key": request.connection.key if request.connection else None,
     }
+    waited = run
     end = engine.watch(entry.container)
     taken_here.add(entry.container)
     line = await _ask(run, claim)
@@ -150,16 +151,24 @@ async def _claim(
     except BaseException as error:
         line.close()
         engine.unwatch(entry.container)
-        await asyncio.shield(waiting.remove(engine, entry.container, run if request.run is None else None))
-        if isinstance(error, TfgpuError | OSError | TimeoutError):
-            log.warning("A kernel that was ready could not be taken: %s", error)
-            return None
-        raise
+        await asyncio.shield(_discard(engine, entry.container, waited))
+        if not isinstance(error, Exception):
+            raise
+        log.warning("A kernel that was ready could not be taken: %s", unexpected(error))
+        return None
     line.close()
     seconds = time.monotonic() - prepared.began
     connection = request.connection or Connection(str(run.io), entry.key)
     mounts = prepared.mounts_with(run)
     return Kernel(entry.container, end, connection, run, prepared.identity, prepared.image, mounts, gpu, seconds)
+
+
+async def _discard(engine: Engine, container: str, waited: RunFolder) -> None:
+    """Remove a kernel that could not be taken, with its folder, if that hasn't another one's place already."""
+    replaced = waited.path.is_symlink()
+    await waiting.remove(engine, container, None if replaced else waited)
+    if replaced:
+        await asyncio.to_thread(additions.forget, waited.path.name)
 
 
 def _hand_over(run: RunFolder, prepared: Prepared, entry: Waiting) -> RunFolder:

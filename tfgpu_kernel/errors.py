@@ -7,7 +7,10 @@ once, at the door where it comes in, with ``raise … from error``.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import errno
+from typing import ClassVar, Final
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class TfgpuError(Exception):
@@ -237,3 +240,25 @@ class BundleRefused(TfgpuError):
     """A bundle is damaged, was changed, or holds what it must not hold."""
 
     code = "bundle-refused"
+
+
+def unexpected(error: Exception) -> TfgpuError:
+    """Return the error for one that no door has translated: a folder that can't be written, or a mistake of ours.
+
+    One of ours is returned as it is.
+    """
+    if isinstance(error, TfgpuError):
+        return error
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        kind = NoSpace if error.errno in _FULL else TfgpuError
+        return kind(
+            f"The kernel did not start, since the system refused something ({error.strerror}{where}).",
+            "make room on the disk that holds it, or see to it that you may write there, and try again.",
+            repr(error),
+        )
+    return TfgpuError(
+        "The kernel did not start, for a reason that was not foreseen.",
+        "try again; if it stays, report it with the server's log.",
+        repr(error),
+    )

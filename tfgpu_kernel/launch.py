@@ -252,11 +252,11 @@ async def start(
             report(Step("starting", "Starting the kernel"))
             await engine.start(made)
             await furnished(engine, made, files, first_answer(connection, end, config, engine, made))
+        if shape is None:
+            write_running(run, request, made)
     except BaseException:
         await asyncio.shield(undo(engine, creating, run, keep_folder=request.run is not None))
         raise
-    if shape is None:
-        write_running(run, request, made)
     seconds = time.monotonic() - prepared.began
     report(Step("ready", f"Ready after {seconds:.1f} s"))
     planned = prepared.mounts_with(run)

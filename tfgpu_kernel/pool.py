@@ -209,7 +209,7 @@ class Pool:
         weigher = self._loop.create_task(self._weigh(kind.engine, runs, over))
         try:
             kernel = await start(prepared, kind.engine, unheard, shape=shape, granted=grant)
-        except TfgpuError as error:
+        except (TfgpuError, OSError) as error:
             kind.failures += 1
             log.warning("No kernel could be made ready ahead (try %d): %s", kind.failures, error)
             return

@@ -19,7 +19,7 @@ from . import autopsy, claim, ending, held, launches, lease, pool, ports, sweep,
 from .engine import find
 from .engine.base import Engine, Exit
 from .engine.events import outcome
-from .errors import ContainerGone, TfgpuError
+from .errors import ContainerGone, TfgpuError, unexpected
 from .handover import Handover, root_of
 from .launch import Kernel, Request, prepare, start
 from .launches import Launch
@@ -93,27 +93,33 @@ class TfgpuProvisioner(KernelSettings):
             self.log.error("Kernel %s is not started again: it ended each time in the same way", self.kernel_id)
             return self._stay_dead(self._report)
         launches.enter(entry)
+        kernel = None
         try:
             kernel = await self._launch(entry, kwargs)
+            await self._provide(kernel, kwargs)
+            await asyncio.to_thread(self._look_after, kernel)
         except asyncio.CancelledError:
             cancelled = TfgpuError(
                 "The start of the kernel was cancelled.", "start it again when you want it."
             )
             launches.leave(entry, Step("cancelled", "Cancelled"), cancelled)
-            await self._give_up()
+            await self._give_up(kernel)
             raise cancelled from None
-        except TfgpuError as error:
+        except Exception as raised:
+            error = unexpected(raised)
             launches.leave(entry, Step("failed", error.message), error)
-            self.log.error("Kernel %s did not start: %s", self.kernel_id, error)
+            foreseen = error is raised
+            self.log.error("Kernel %s did not start: %s", self.kernel_id, error, exc_info=not foreseen)
             if automatic and self._kernel is not None:
+                await self._discard(kernel)
                 return self._stay_dead(error)
-            await self._give_up()
-            raise
+            await self._give_up(kernel)
+            if foreseen:
+                raise
+            raise error from raised
         launches.leave(entry, Step("ready", f"Ready after {kernel.seconds:.1f} s"))
         self._kernel, self._run = kernel, kernel.run
         self._relapses.started(by_hand=not automatic)
-        await self._provide(kernel, kwargs)
-        await asyncio.to_thread(self._look_after, kernel)
         self._active, self._asked_to_end, self._restarting = True, False, False
         self._failure = self._report = None
         self.connection_info = kernel.connection.host_info()
@@ -169,16 +175,12 @@ class TfgpuProvisioner(KernelSettings):
 
     async def cleanup(self, restart: bool = False) -> None:
         """Remove the container, and with the last one the run folder."""
-        if self._run is not None:
-            vigil.unwatch(self._run)
         self._restarting = restart
         await self._removed()
         if self._kernel is not None:
             engine, container = self._need_engine(), self._kernel.container
             ended = self._kernel.end.done()
-            ending.disown(container)
-            held.drop(container)
-            engine.unwatch(container)
+            self._let_go(self._kernel)
             if restart and ended:  # its GPU is free, so nobody waits for the rest of it
                 self._removing = asyncio.ensure_future(self._remove(engine, container))
             else:
@@ -298,7 +300,7 @@ class TfgpuProvisioner(KernelSettings):
             await asyncio.to_thread(left.write, kernel.run)
             if root:  # else nobody takes it up when this process is gone, and its GPUs come free
                 await lease.bind(kernel.run.path, kernel.container, self._need_engine())
-        except TfgpuError as error:
+        except (TfgpuError, OSError) as error:
             self.log.warning("Kernel %s can't outlive this server: %s", self.kernel_id, error)
 
     def _look_after(self, kernel: Kernel) -> None:
@@ -320,10 +322,7 @@ class TfgpuProvisioner(KernelSettings):
     def release(self) -> None:
         """Let go of the kernel without ending it: a next server takes it up."""
         if self._kernel is not None:
-            vigil.unwatch(self._kernel.run)
-            self._need_engine().unwatch(self._kernel.container)
-            ending.disown(self._kernel.container)
-            held.drop(self._kernel.container)
+            self._let_go(self._kernel)
         self._kernel, self._run, self._active = None, None, False
 
     def _need_engine(self) -> Engine:
@@ -347,15 +346,31 @@ class TfgpuProvisioner(KernelSettings):
         self._active, self._report = True, failure
         return self.connection_info
 
-    async def _give_up(self) -> None:
+    async def _give_up(self, kernel: Kernel | None) -> None:
         """Leave nothing of a start that raised, but the folder's name where it was a restart.
 
         The next restart makes the folder again: clients wait on the sockets that the old connection names.
         """
         self._forget_start()
         run = self._run
+        if kernel is not None:
+            await self._discard(kernel)
+            self._run = kernel.run
         await self._remove_run_folder()
         self._run = run if self._kernel is not None else None
+
+    async def _discard(self, kernel: Kernel | None) -> None:
+        """Remove the container of a start that failed when it answered already."""
+        if kernel is not None:
+            self._let_go(kernel)
+            await self._remove(self._need_engine(), kernel.container)
+
+    def _let_go(self, kernel: Kernel) -> None:
+        """Forget what this process does for a kernel, and what it does with it at its own end."""
+        vigil.unwatch(kernel.run)
+        ending.disown(kernel.container)
+        held.drop(kernel.container)
+        self._need_engine().unwatch(kernel.container)
 
     def _forget_start(self) -> None:
         """Undo what jupyter_client leaves of a start that raised: it calls no cleanup then.

@@ -119,6 +119,14 @@ class RunFolder:
         """An empty, read-only file."""
         return self.path / _EMPTY
 
+    def clear(self, name: str) -> None:
+        """Remove what the container's part has under a name, a folder too: a cell may have made one."""
+        path = self.io / name
+        try:
+            path.unlink(missing_ok=True)
+        except IsADirectoryError:
+            shutil.rmtree(path, ignore_errors=True)
+
     def share(self, name: str, content: bytes, uid: int, gid: int) -> None:
         """Put a file into the container's part, readable by the kernel's user alone.
 
@@ -131,6 +139,8 @@ class RunFolder:
                 file.write(content)
                 if uid != os.geteuid():
                     os.fchown(file.fileno(), uid, gid)
+            if (self.io / name).is_dir():
+                self.clear(name)
             beside.rename(self.io / name)
         except OSError as error:
             beside.unlink(missing_ok=True)
@@ -152,10 +162,8 @@ class RunFolder:
 
     def prepare(self, connection: Connection, boot: bytes, uid: int, gid: int) -> None:
         """Make the folder ready for a start: fresh connection file and boot program, no old sockets."""
-        for socket in connection.sockets:
-            Path(socket).unlink(missing_ok=True)
-        for name in _OF_ONE_START:
-            (self.io / name).unlink(missing_ok=True)
+        for name in (*(Path(socket).name for socket in connection.sockets), *_OF_ONE_START):
+            self.clear(name)
         self.share(CONNECTION_FILE, connection.container_file().encode(), uid, gid)
         self.share(BOOT_FILE, boot, uid, gid)
 

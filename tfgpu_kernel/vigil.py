@@ -54,7 +54,7 @@ def begin(notice: Notice, run: RunFolder, grant: Grant, owner: tuple[int, int]) 
     :param notice: what a notice of this kernel says of it; its account is replaced.
     :param owner: user and group of the kernel on the host.
     """
-    (run.io / NOTICE_FILE).unlink(missing_ok=True)
+    run.clear(NOTICE_FILE)
     if grant.cpu_because:
         account = GpuUnusable(f"This kernel runs on the CPU. {grant.cpu_because}", "see jupyter tfgpu doctor.")
         run.share(NOTICE_FILE, f"tfgpu: {account.message} What to do: {account.remedy}\n".encode(), *owner)
@@ -71,7 +71,7 @@ def begin(notice: Notice, run: RunFolder, grant: Grant, owner: tuple[int, int]) 
 def watch(run: RunFolder, uuids: Sequence[str], tell: Tell) -> None:
     """Look after a kernel's GPUs until one is lost, or :func:`unwatch`."""
     global _thread
-    (run.io / LOST_FILE).unlink(missing_ok=True)
+    run.clear(LOST_FILE)
     if not uuids:
         return
     with _lock:

@@ -64,11 +64,13 @@ async def test_a_warm_restart_after_one_that_failed(
         assert await driven.run("print(1)") == "1\n"
 
 
+@pytest.mark.nightly
 async def test_a_container_that_came_late_holds_no_restart_up(kernels: Path, workspace: Path, slim: str) -> None:
     """An engine that gave no answer in time makes its container all the same, and that has the name: it goes."""
     async with kernel(workspace) as driven:
         run = driven.manager.provisioner.run.path  # type: ignore[union-attr]
         await driven.manager.shutdown_kernel(now=True, restart=True)
+        await driven.manager.provisioner._removed()  # type: ignore[union-attr]
         late = ["docker", "create", "--name", f"tfgpu-{run.name}", "--label", f"{RUN}={run}", slim, "true"]
         subprocess.run(late, check=True, capture_output=True)
         await driven.restart()
