@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,23 @@ def test_an_edit_made_meanwhile_stays(path: Path) -> None:
     source = notebook.read(path)
     ran = source.notebook()
     change(path, lambda raw: raw["cells"][0].update(execution_count=5, outputs=[]))
-    assert notebook.keep_result(source, ran, path, "locked") == path
+    assert notebook.keep_result(source, ran, path, "locked").path == path
     change(path, lambda raw: raw["cells"][0].update(source="2"))
-    beside = [notebook.keep_result(source, ran, path, "locked").name for _ in range(2)]
+    beside = [notebook.keep_result(source, ran, path, "locked").path.name for _ in range(2)]
     assert beside == ["a.locked.ipynb", "a.locked-2.ipynb"]
     assert (source_of(path), source_of(path.with_name(beside[0]))) == ("2", "1")
     other = path.with_name("b.ipynb")
-    assert notebook.keep_result(source, ran, other, "locked") == other, "nothing is written over elsewhere"
+    written = notebook.keep_result(source, ran, other, "locked")
+    assert written == notebook.Written(other), "nothing is written over elsewhere"
+
+
+def test_what_can_not_be_written_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk fills up during the run, say, its result is kept where there is room, and said to be there."""
+    monkeypatch.setattr(tempfile, "tempdir", str(path.parent))
+    source = notebook.read(path)
+    written = notebook.keep_result(source, source.notebook(), path / "no/folder.ipynb", "locked")
+    assert source_of(written.path) == "1"
+    assert str(written.path) in str(written.trouble)
 
 
 def test_a_lock_is_put_into_the_notebook_as_it_is_now(path: Path) -> None:

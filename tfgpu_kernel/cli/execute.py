@@ -24,7 +24,7 @@ from ..overlay import OverlaidSpecs
 from ..provisioner import TfgpuProvisioner
 from ..stopped import stopped
 from . import outputs
-from .notebook import edited, keep_result, read
+from .notebook import Written, keep_result, read
 from .running import add_consent, agreed
 from .settings import add_settings, chosen_settings, of_kernel
 
@@ -91,7 +91,7 @@ async def run(arguments: argparse.Namespace) -> int:
 
     client.on_notebook_start, client.on_cell_start = begins, cell
     stop = launches.listen(launched)
-    failed, written = 0, output
+    failed, written = 0, Written(output)
     began = time.time()
     try:
         with progress:
@@ -118,10 +118,10 @@ async def run(arguments: argparse.Namespace) -> int:
         await find.engine().close()
         if facts:  # else there was no kernel, and there is nothing to keep
             written = keep_result(source, notebook, output, "executed")
-            print(f"Wrote {written}")
+            print(f"Wrote {written.path}")
     if arguments.json:
-        report = {**facts, "notebook": str(written), "seconds": time.time() - began}
+        report = {**facts, "notebook": str(written.path), "seconds": time.time() - began}
         outputs.write(arguments.json, json.dumps(report, indent=1) + "\n")
-    if written != output:
-        raise edited(source, written, "executed")
+    if written.trouble is not None:
+        raise written.trouble
     return failed

@@ -11,7 +11,7 @@ from ..engine import find
 from ..errors import ConfigError
 from ..lock.record import Tolerance
 from . import outputs
-from .notebook import edited, keep_result, read
+from .notebook import keep_result, read
 from .running import add_running, agreed, progressing
 from .settings import add_settings, chosen_settings, of_kernel
 
@@ -80,8 +80,8 @@ async def run(arguments: argparse.Namespace) -> int:
     for note in made.notes:
         print(f"Note: {note}")
     written = keep_result(source, made.notebook, output, "locked")
-    if written != output:
-        raise edited(source, written, "locked")
+    if written.trouble is not None:
+        raise written.trouble
     print(f"Locked {output} to {made.lock.image.pinned}")
     return 0
 

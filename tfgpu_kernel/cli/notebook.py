@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Final
 import nbformat
 
 from .. import locking
-from ..errors import ConfigError, NotebookChanged
+from ..errors import ConfigError, NotebookChanged, TfgpuError
 from ..lock.record import KEY, Lock
 from ..rerun import cleared
 
@@ -67,25 +68,39 @@ def read(path: Path) -> Source:
     return source
 
 
-def keep_result(source: Source, notebook: Any, output: Path, word: str) -> Path:
-    """Write a notebook that ran, and return where: beside its file where edits that were made meanwhile would go.
+@dataclass(frozen=True)
+class Written:
+    """Where a notebook that ran went, and why that is not where it was to go; None where it is."""
 
-    :param word: what was done with it, for the name beside, such as ``locked``.
+    path: Path
+    trouble: TfgpuError | None = None
+
+
+def keep_result(source: Source, notebook: Any, output: Path, word: str) -> Written:
+    """Write a notebook that ran; elsewhere, where it would go over edits that were made meanwhile, or can't be written.
+
+    :param word: what was done with it, such as ``locked``.
     """
     if output.resolve() == source.path.resolve() and source.edited():
         numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
         names = (output.with_name(f"{output.stem}.{word}{number}.ipynb") for number in numbers)
-        output = next(name for name in names if not name.exists())
-    locking.write(notebook, output)
-    return output
-
-
-def edited(source: Source, beside: Path, word: str) -> NotebookChanged:
-    """Return the error for a notebook that was changed while it ran, so that the result lies beside it."""
-    return NotebookChanged(
-        f"{source.path} was changed while it ran, so it stays as it is now. What ran, {word}, is in {beside}.",
-        f"take that file, or run the verb again for {source.path} as it is now.",
-    )
+        beside = next(name for name in names if not name.exists())
+        locking.write(notebook, beside)
+        return Written(
+            beside,
+            NotebookChanged(
+                f"{source.path} was changed while it ran, so it stays as it is now. What ran, {word}, is in {beside}.",
+                f"take that file, or run the verb again for {source.path} as it is now.",
+            ),
+        )
+    try:
+        locking.write(notebook, output)
+    except OSError as error:  # a disk that filled up meanwhile, say: hours of work are not lost by that
+        spare = Path(tempfile.mkdtemp(prefix="tfgpu-")) / f"{output.stem}.{word}.ipynb"
+        locking.write(notebook, spare)
+        refused = f"{output} could not be written: {error.strerror}. What ran, {word}, is in {spare}."
+        return Written(spare, ConfigError(refused, "move that file to where it shall be, when that can be written."))
+    return Written(output)
 
 
 def put_lock(source: Source, lock: Lock) -> None:
