@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from . import launches
@@ -23,6 +22,7 @@ from .lock.start import LOCK_OF
 from .overlay import OverlaidSpecs
 from .progress import Report
 from .provisioner import TfgpuProvisioner
+from .runner import Runner
 from .stopped import stopped
 
 CellBegins = Callable[[int, int], None]
@@ -121,7 +121,7 @@ async def rerun(
     specs = OverlaidSpecs()
     # In a kernel of its own from the first import on: what is seeded when it is loaded must be loaded then.
     specs.settings = {**settings, "pool_size": 0, "env": {**settings.get("env", {}), **variables(repeatable)}}
-    client = NotebookClient(
+    client = Runner(
         fresh,
         kernel_name=kernel_name,
         timeout=timeout,
@@ -141,12 +141,16 @@ async def rerun(
         named = {LOCK_OF: str(path.resolve())} if follows_lock else {}
         async with client.async_setup_kernel(env={**os.environ, **named}):
             return await _run(client, manager, repeatable, begins, started)
+    except BaseException:
+        if client.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     finally:
         stop()
 
 
 async def _run(
-    client: NotebookClient,
+    client: Runner,
     manager: Any,
     repeatable: Repeatable,
     begins: CellBegins,

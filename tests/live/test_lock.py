@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -177,6 +178,21 @@ def test_what_is_saved_meanwhile_is_not_written_over(workspace: Path, kernels: P
     assert "print('second')" in notebook.read_text()
     assert "tfgpu" not in json.loads(notebook.read_text())["metadata"]
     assert "tfgpu" in json.loads((workspace / "a.locked.ipynb").read_text())["metadata"]
+
+
+def test_an_interrupt_ends_the_run_as_a_whole(workspace: Path, kernels: Path) -> None:
+    """Ctrl-C in a cell is no death of the kernel: it is told as what it is, and nothing is written or left behind."""
+    notebook = made(workspace / "a.ipynb", "import time; time.sleep(60)")
+    before = notebook.read_bytes()
+    with subprocess.Popen(
+        [sys.executable, "-m", "tfgpu_kernel.cli", "lock", str(notebook)], stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stderr is not None
+        assert any("Cell 1 of 1" in line for line in running.stderr)
+        running.send_signal(signal.SIGINT)
+        said = running.stderr.read()
+    assert (said.strip(), running.returncode) == ("Interrupted.", 130)
+    assert notebook.read_bytes() == before
 
 
 def test_nothing_starts_without_consent(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:

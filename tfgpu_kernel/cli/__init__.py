@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # jupyter_client logs a traceback of each failed start; what went wrong is told below, once.
     logging.getLogger("traitlets").setLevel(logging.CRITICAL)
     given = sys.argv[1:] if arguments is None else arguments
-    # The others' modules take a second to import.
-    chosen = parser(given[:1] if given and given[0] in VERBS else VERBS).parse_args(given)
     try:
+        # The others' modules take a second to import.
+        chosen = parser(given[:1] if given and given[0] in VERBS else VERBS).parse_args(given)
         return int(asyncio.run(chosen.run(chosen)))
     except TfgpuError as error:
         sys.stderr.write(f"\n{error}\n")

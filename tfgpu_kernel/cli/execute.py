@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import sys
@@ -11,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -22,6 +20,7 @@ from ..errors import ConfigError
 from ..launches import Launch
 from ..overlay import OverlaidSpecs
 from ..provisioner import TfgpuProvisioner
+from ..runner import Runner
 from ..stopped import stopped
 from . import outputs
 from .notebook import Written, keep_result, read
@@ -60,7 +59,7 @@ async def run(arguments: argparse.Namespace) -> int:
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True)
     )
     facts: dict[str, Any] = {}
-    client = NotebookClient(
+    client = Runner(
         notebook,
         kernel_name=arguments.kernel,
         timeout=arguments.timeout,
@@ -103,10 +102,8 @@ async def run(arguments: argparse.Namespace) -> int:
             except CellExecutionError as error:
                 sys.stderr.write(f"{error}\n")
                 failed = 1
-            except Exception as error:
-                ending = getattr(client, "_async_cleanup_kernel_future", None)
-                if ending is not None:  # nbclient's answer to Ctrl-C: it ends the kernel under the cell
-                    await asyncio.gather(ending, return_exceptions=True)
+            except BaseException as error:
+                if client.interrupted:
                     raise KeyboardInterrupt from None
                 if not isinstance(error, RuntimeError | TimeoutError):
                     raise
