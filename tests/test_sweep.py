@@ -98,7 +98,7 @@ def test_who_holds_a_kernel_without_a_folder_has_time_to_say_so(root: Path, monk
     """Another process may hold what it has taken up: the kernel is spared until that had two sweeps of its own."""
     engine = Engine(box(root / "run", GONE))
     assert engine.sweep() == engine.sweep() == ["box"]
-    held._held["box"] = (RunFolder(root / "run"), STATE)
+    held._held["box"] = held._Held(RunFolder(root / "run"), STATE, "")
     assert engine.sweep() == ["box"]
     assert RunFolder(root / "run").owner_alive(), "a folder that another's sweep made is no reason not to make it again"
     held.drop("box")
@@ -112,6 +112,33 @@ def test_who_holds_a_kernel_without_a_folder_has_time_to_say_so(root: Path, monk
 def test_what_a_failed_launch_of_this_process_left_goes_at_once(root: Path) -> None:
     """Its folder is removed and the engine kept the container: nobody holds that."""
     assert Engine(box(root / "run", Owner.current())).sweep() == []
+
+
+def test_what_may_run_on_another_engine_is_spared(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder stays for as long as a busy kernel is spared, and goes at once when the machine was booted since; the
+    same socket under another name is no other engine."""
+    (root / "a.sock").touch()
+    (root / "other.sock").symlink_to("a.sock")
+    run = folder(root / "run", GONE)
+    run.note_engine(f"unix://{root}/a.sock")
+    other = Engine(address="unix:///b")
+    for _ in range(2):
+        other.sweep()
+        assert run.state() == STATE
+    (run.path / "owner").write_text(str(replace(GONE, boot="before")))
+    other.sweep()
+    assert not run.path.exists()
+    run = folder(root / "run", GONE)
+    run.note_engine(f"unix://{root}/a.sock")
+    Engine(address=f"unix://{root}/other.sock").sweep()
+    assert not run.path.exists()
+    run = folder(root / "run", GONE)
+    run.note_engine(f"unix://{root}/a.sock")
+    other.sweep()
+    assert run.path.exists()
+    monkeypatch.setattr(module, "_VANISHED_SECONDS", 0.0)
+    other.sweep()
+    assert not run.path.exists()
 
 
 def test_a_mark_of_an_owner_before_starts_no_clock(root: Path) -> None:

@@ -80,14 +80,16 @@ def all_of(multi: Any, root: str, log: Log) -> Sequence[Adopted]:
     waiting = left(root)
     if not waiting:
         return ()
-    engine = find.engine()
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            running = thread.submit(asyncio.run, alive(engine, waiting)).result()
-        except (TfgpuError, TimeoutError, asyncio.TimeoutError) as error:  # two names before Python 3.11
-            log.warning("The engine can't tell which kernels live, so all count as living: %s", error)
-            running = waiting
-    return [adopted for one in running if (adopted := take(multi, engine, one, log)) is not None]
+    adopted = []
+    for engine, ones in _by_engine(waiting):
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                running = thread.submit(asyncio.run, alive(engine, ones)).result()
+            except (TfgpuError, TimeoutError, asyncio.TimeoutError) as error:  # two names before Python 3.11
+                log.warning("The engine can't tell which kernels live, so all count as living: %s", error)
+                running = ones
+        adopted += [new for one in running if (new := take(multi, engine, one, log)) is not None]
+    return adopted
 
 
 async def one(multi: Any, root: str, kernel_id: str, log: Log) -> Adopted:
@@ -95,11 +97,11 @@ async def one(multi: Any, root: str, kernel_id: str, log: Log) -> Adopted:
 
     :raises KernelNotFound: when there is none, it has ended, or another server was faster.
     """
-    engine = find.engine()
     waiting = await asyncio.to_thread(lambda: [kernel for kernel in left() if kernel.state.kernel_id == kernel_id])
     adopted = None
-    for kernel in await alive(engine, waiting):
-        adopted = take(multi, engine, kernel, log)
+    for engine, ones in _by_engine(waiting):
+        for kernel in await alive(engine, ones):
+            adopted = take(multi, engine, kernel, log)
     if adopted is None:
         raise KernelNotFound(
             f"No kernel {kernel_id} runs without a server: it has ended, or a server has it.",
@@ -108,6 +110,15 @@ async def one(multi: Any, root: str, kernel_id: str, log: Log) -> Adopted:
     here = replace(waiting[0].handover, root=handover.root_of(root))
     await asyncio.to_thread(here.write, adopted.run)  # the next server with this root folder takes it up again
     return adopted
+
+
+def _by_engine(waiting: Sequence[Left]) -> Sequence[tuple[Engine, Sequence[Left]]]:
+    """Sort kernels by the engine that has them, which needn't be the one that new kernels get."""
+    addresses = {one.run.engine() for one in waiting}
+    return [
+        (find.at(address) if address else find.engine(), [one for one in waiting if one.run.engine() == address])
+        for address in sorted(addresses)
+    ]
 
 
 async def alive(engine: Engine, waiting: Sequence[Left]) -> Sequence[Left]:

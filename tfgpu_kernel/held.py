@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
+from dataclasses import dataclass
 from typing import Final
 
 from .errors import TfgpuError
@@ -16,12 +18,22 @@ from .runfolder import KernelState, RunFolder
 
 log = logging.getLogger(__name__)
 
-_held: Final[dict[str, tuple[RunFolder, KernelState | None]]] = {}
+
+
+@dataclass(frozen=True)
+class _Held:
+    run: RunFolder
+    state: KernelState
+    engine: str
+
+
+_held: Final[dict[str, _Held]] = {}
 
 
 def hold(container: str, run: RunFolder) -> None:
     """Note that this process has a kernel; its state file is there now."""
-    _held[container] = (run, run.state())
+    state = run.state() or KernelState("", "", "", "running", container, time.time())
+    _held[container] = _Held(run, state, run.engine())
 
 
 def drop(container: str) -> None:
@@ -36,14 +48,16 @@ def here(container: str) -> bool:
 
 def restore() -> None:
     """Make the folders anew that somebody has removed: without the sockets, by which nobody can come any more."""
-    for run, state in list(_held.values()):
-        if state is None or run.owner() is not None:
+    for one in list(_held.values()):
+        run = one.run
+        if run.owner() is not None:
             continue
         with contextlib.suppress(OSError, TfgpuError):  # there may be no place for it before its user is back
             run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             run.take_over(lambda owner: True)
-            run.write_state(state)
+            run.write_state(one.state)
+            run.note_engine(one.engine)
             log.warning(
                 "The run folder of kernel %s was removed. The kernel goes on; no next server can take it up.",
-                state.kernel_id,
+                one.state.kernel_id,
             )

@@ -234,6 +234,7 @@ async def start(
         grant = granted or await gpus.grant(prepared.gpu, config, engine, prepared.info, run, who.host_uid, report)
         connection = request.connection or Connection(str(run.io))
         await asyncio.to_thread(run.make_again, who.host_uid, who.host_gid)
+        await asyncio.to_thread(run.note_engine, engine.address)
         await asyncio.to_thread(run.prepare, connection, bootfile.archive(), who.host_uid, who.host_gid)
         expected = prepared.mounts.expected()
         await asyncio.to_thread(run.share, mounted.FILE, expected, who.host_uid, who.host_gid)

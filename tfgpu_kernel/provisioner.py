@@ -221,6 +221,14 @@ class TfgpuProvisioner(KernelSettings):
         return self._kernel
 
     @property
+    def engine(self) -> Engine:
+        """The engine that has the kernel's container.
+
+        :raises EngineNotFound: where there is none yet, and none is to be had.
+        """
+        return self._need_engine()
+
+    @property
     def run(self) -> RunFolder | None:
         """The kernel's run folder."""
         return self._run

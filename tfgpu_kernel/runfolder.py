@@ -2,6 +2,7 @@
 
     <root>/<name>/state.json   who runs here now; only the server writes and reads it
     <root>/<name>/owner        the process that the kernel belongs to: who made it, or took it over since
+    <root>/<name>/engine       the address of the engine that has the container
     <root>/<name>/handover.json  what the next server needs, should this one end before the kernel
     <root>/<name>/empty        an empty file that covers files the kernel must not see
     <root>/<name>/io/          mounted into the container: connection file, sockets, boot.pyz
@@ -39,6 +40,7 @@ _STATE: Final = "state.json"
 _EMPTY: Final = "empty"
 _OWNER: Final = "owner"
 _STATE_BYTES: Final = 65536
+_ENGINE: Final = "engine"
 _IO: Final = "io"
 _OF_ONE_START: Final = (keep.FILE, keep.OLD_FILE, keep.CUT_FILE)
 """What a kernel keeps for a next server; a next kernel's is another."""
@@ -190,6 +192,20 @@ class RunFolder:
             return KernelState(**json.loads(wary.read(self.path / _STATE, _STATE_BYTES)))
         except (OSError, ValueError, TypeError, RecursionError):
             return None
+
+    def note_engine(self, address: str) -> None:
+        """Write down which engine has the container that is to be made; before there is one.
+
+        :raises NoSpace: when the disk is full.
+        """
+        self.keep(_ENGINE, address.encode())
+
+    def engine(self) -> str:
+        """Return the address of the engine that has the container; empty where none is known (yet)."""
+        try:
+            return (self.path / _ENGINE).read_text()
+        except OSError:
+            return ""
 
     def owner(self) -> Owner | None:
         """Return the process that the kernel belongs to; None where the folder is gone or no one's."""

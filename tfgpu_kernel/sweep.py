@@ -17,12 +17,15 @@ from typing import Any, Final
 
 from . import handover, held, lease, ready, remnants, runfolder
 from .config import KernelConfig
+from .engine import find
 from .engine.base import ContainerRecord, Engine
 from .errors import TfgpuError
 from .handover import Handover
 from .labels import KIND, KIND_KERNEL, OWNER, UID, KernelLabels
 from .owner import Owner
 from .runfolder import KernelState, RunFolder
+
+log = logging.getLogger(__name__)
 
 _YOUNG_SECONDS: Final = 10.0
 """A run folder without an owner is being made; later, whoever made it was killed in between."""
@@ -119,13 +122,30 @@ def _forget(run: RunFolder) -> None:
 
 
 async def remove_stale_folders(engine: Engine) -> None:
-    """Remove run folders that no container refers to and no living process made."""
+    """Remove run folders that no container refers to and no living process made.
+
+    One whose container is on another engine can't be judged from here. It has the grace of a kernel that runs, which
+    its own engine's sweeps would give it, too: that engine may never come back.
+    """
     found = await engine.list({KIND: KIND_KERNEL, UID: str(os.geteuid())})
     ours = [(record, labels) for record in found if (labels := KernelLabels.from_docker(record.labels))]
     used = await asyncio.to_thread(lambda: {os.path.realpath(_run_of(*one).path) for one in ours})
     for folder in await asyncio.to_thread(lambda: list(runfolder.existing())):
-        if os.path.realpath(folder.path) not in used and ownerless(folder.owner()) and not _young(folder):
+        if os.path.realpath(folder.path) in used or not ownerless(folder.owner()) or _young(folder):
+            continue
+        if not await asyncio.to_thread(_may_run_elsewhere, folder, engine):
             await asyncio.to_thread(_forget, folder)
+
+
+def _may_run_elsewhere(folder: RunFolder, engine: Engine) -> bool:
+    """Whether a folder's kernel may run on another engine, since this boot, and its grace isn't over."""
+    address, owner = folder.engine(), folder.owner()
+    if not address or find.same(address, engine.address) or (owner is not None and owner.boot != Owner.current().boot):
+        return False
+    if not _older(folder, _ORPHANED, _grace_busy(folder, handover.read(folder))):
+        return True
+    log.warning("The run folder %s goes: its kernel was on %s, which nobody has used since", folder.path, address)
+    return False
 
 
 def _young(folder: RunFolder) -> bool:

@@ -29,6 +29,24 @@ def engine(environ: Mapping[str, str] | None = None) -> Engine:
     return _engines[address]
 
 
+def at(address: str) -> Engine:
+    """Return this process's engine at an address, by whichever name of its socket it was asked first."""
+    known = next((other for other in _engines if same(other, address)), address)
+    if known not in _engines:
+        _engines[known] = DockerEngine(known)
+    return _engines[known]
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two addresses are one engine's: a socket may have two names (/var/run leads to /run)."""
+    return one == other or _real(one) == _real(other)
+
+
+def _real(address: str) -> str:
+    kind, separator, path = address.partition("://")
+    return f"unix://{os.path.realpath(path)}" if separator and kind.endswith("unix") else address
+
+
 def forget(engine: Engine) -> None:
     """Drop an engine from the shared ones, after its ``close``."""
     for address, known in list(_engines.items()):

@@ -20,7 +20,6 @@ from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
 from tornado.iostream import IOStream, StreamClosedError
 
 from .. import ports
-from ..engine import find
 from ..errors import TfgpuError
 from ..provisioner import TfgpuProvisioner
 
@@ -170,7 +169,7 @@ class ProxyHandler(JupyterHandler):
         provisioner = self.kernel_manager.get_kernel(kernel_id).provisioner
         if not isinstance(provisioner, TfgpuProvisioner) or provisioner.kernel is None:
             raise web.HTTPError(404, "This kernel runs in no container.")
-        return await ports.connect(provisioner.kernel, find.engine(), port)
+        return await ports.connect(provisioner.kernel, provisioner.engine, port)
 
     async def _tunnel(self, stream: IOStream, target: str, port: int, prefix: str) -> None:
         """Pass a web socket on: the handshake is looked at, what follows is bytes."""
