@@ -16,7 +16,7 @@ import {
 } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { ILaunches, type ITrouble } from './launches';
+import { ILaunches, launchPath, type ITrouble } from './launches';
 import { performer, possible, type Perform } from './perform';
 import { Remedy } from './remedy';
 import type { Action, ILaunch } from './records';
@@ -106,10 +106,9 @@ class Banner extends ReactWidget {
   }
 
   private get _key(): { path: string; kernelId: string | undefined } {
-    const session = this._context.session;
     return {
-      path: session?.path ?? this._context.path,
-      kernelId: session?.kernel?.id
+      path: launchPath(this._context),
+      kernelId: this._context.session?.kernel?.id
     };
   }
 

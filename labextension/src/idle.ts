@@ -8,6 +8,7 @@ import {
 import { Poll } from '@lumino/polling';
 
 import { bytes } from './format';
+import { tellError } from './jobs';
 import { anew } from './poll';
 import type { IIdleWarning } from './records';
 import { idleWarnings, keepKernel } from './request';
@@ -54,7 +55,7 @@ export const idle: JupyterFrontEndPlugin<void> = {
           {
             label: trans.__('Keep It'),
             displayType: 'accent',
-            callback: () => void keepKernel(warning.kernel_id).catch(refresh)
+            callback: () => void keep(warning)
           },
           ...(warning.path
             ? [
@@ -72,6 +73,17 @@ export const idle: JupyterFrontEndPlugin<void> = {
             : [])
         ]
       });
+
+    const keep = async (warning: IIdleWarning): Promise<void> => {
+      try {
+        await keepKernel(warning.kernel_id);
+      } catch (error) {
+        // the click took the warning away, but it still holds
+        shown.delete(warning.kernel_id);
+        tellError(trans.__('The kernel is not kept.'), error);
+        await anew(poll);
+      }
+    };
 
     const refresh = async (): Promise<void> => {
       const warnings = await idleWarnings();

@@ -2,6 +2,8 @@ import type {
   JupyterFrontEnd,
   JupyterFrontEndPlugin
 } from '@jupyterlab/application';
+import type { ISessionContext } from '@jupyterlab/apputils';
+import { PathExt } from '@jupyterlab/coreutils';
 import { Token } from '@lumino/coreutils';
 import { Poll } from '@lumino/polling';
 import { Signal, type ISignal } from '@lumino/signaling';
@@ -61,6 +63,11 @@ export const ILaunches = new Token<ILaunches>(
   '@tfgpu/labextension:ILaunches',
   'The launches of kernels in containers, and why kernels failed.'
 );
+
+/** The path of a notebook's or console's launches: its folder, and the name of its session. */
+export function launchPath(context: ISessionContext): string {
+  return PathExt.join(PathExt.dirname(context.path), context.name);
+}
 
 /** Holds the state that all views of launches share. */
 class Launches implements ILaunches {
@@ -155,6 +162,10 @@ class Launches implements ILaunches {
         this._forget(trouble => trouble.launch && concerns(trouble, launch));
       } else if (!this._over.has(key)) {
         this._over.add(key);
+        if (!launch.failure) {
+          // it went well, and so fast that it was never seen under way
+          this._forget(trouble => trouble.launch && concerns(trouble, launch));
+        }
         // what ended before this page was opened is history
         if (!this._first && launch.failure) {
           this._told.add(launch.failure.message);

@@ -1,9 +1,16 @@
 import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { Clipboard, Dialog, Notification } from '@jupyterlab/apputils';
-import { INotebookTracker } from '@jupyterlab/notebook';
+import {
+  Clipboard,
+  Dialog,
+  Notification,
+  type ISessionContext
+} from '@jupyterlab/apputils';
+import { IConsoleTracker, type ConsolePanel } from '@jupyterlab/console';
+import { PathExt } from '@jupyterlab/coreutils';
+import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
-import { ILaunches, type ITrouble } from './launches';
+import { ILaunches, launchPath, type ITrouble } from './launches';
 import { performer } from './perform';
 import { readAll } from './tell';
 import { Commands, IGpuModel } from './tokens';
@@ -20,11 +27,12 @@ export const notices: JupyterFrontEndPlugin<void> = {
     'Notifies of kernels that fail out of sight, and of what is to be read of a launch.',
   autoStart: true,
   requires: [ILaunches],
-  optional: [INotebookTracker, IGpuModel, ITranslator],
+  optional: [INotebookTracker, IConsoleTracker, IGpuModel, ITranslator],
   activate: (
     app,
     launches: ILaunches,
     notebooks: INotebookTracker | null,
+    consoles: IConsoleTracker | null,
     model: IGpuModel | null,
     translator: ITranslator | null
   ) => {
@@ -32,11 +40,14 @@ export const notices: JupyterFrontEndPlugin<void> = {
     const perform = performer(app, model, trans);
     const labs = (translator ?? nullTranslator).load('jupyterlab');
 
+    const find = (
+      which: (context: ISessionContext) => boolean
+    ): NotebookPanel | ConsolePanel | undefined =>
+      notebooks?.find(panel => which(panel.sessionContext)) ??
+      consoles?.find(panel => which(panel.sessionContext));
     const shown = (which: (path: string) => boolean, text: string): boolean =>
-      notebooks?.find(
-        ({ context }) =>
-          text.includes(context.contentsModel?.name ?? '') &&
-          which(context.path)
+      find(
+        context => text.includes(context.name) && which(launchPath(context))
       ) !== undefined;
     const told = (dialog: Dialog<unknown>): boolean => {
       const body =
@@ -84,7 +95,7 @@ export const notices: JupyterFrontEndPlugin<void> = {
     });
 
     launches.noted.connect((_, { text, launch }) => {
-      const panel = notebooks?.find(one => one.context.path === launch.path);
+      const panel = find(context => launchPath(context) === launch.path);
       // advice to take another image waits until somebody has read it
       if (panel && launch.preset && text.includes(launch.preset)) {
         Notification.warning(text, {
@@ -110,24 +121,28 @@ export const notices: JupyterFrontEndPlugin<void> = {
       }
     });
     const tell = (trouble: ITrouble): void => {
-      const panel = notebooks?.find(one => one.context.path === trouble.path);
+      const panel = find(context => launchPath(context) === trouble.path);
       if (panel?.isVisible) {
         return;
       }
+      const show = (): void =>
+        panel
+          ? app.shell.activateById(panel.id)
+          : void app.commands.execute('docmanager:open', {
+              path: trouble.path
+            });
       const failure = trouble.failure;
       const text = failureText({ ...failure, details: '' }, trans);
       Notification.error(text, {
         autoClose: false,
         actions: [
-          ...(trouble.path
+          // a console that is closed is no document to be opened
+          ...(panel || PathExt.extname(trouble.path)
             ? [
                 {
-                  // what to do stands above the notebook, with its buttons and the details
+                  // what to do stands above the notebook or console, with its buttons and the details
                   label: trans.__('Show'),
-                  callback: () =>
-                    void app.commands.execute('docmanager:open', {
-                      path: trouble.path
-                    })
+                  callback: show
                 }
               ]
             : []),

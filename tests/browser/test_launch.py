@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.images import recipes, registry
 from tests.images.registry import Registry
@@ -163,6 +163,29 @@ def test_a_failure_is_seen_behind_a_slow_answer(lab: Lab) -> None:
     assert seen - failed[0] < 4.5, "the next poll was not needed"
 
 
+@pytest.mark.nightly
+def test_a_failure_is_over_once_the_kernel_runs(lab: Lab) -> None:
+    """A start that went well before the page heard of it takes the failure before it away, too."""
+    lab.server.kernelspec("broken", "Broken (Docker)", image="tfgpu-test/no-such:image", gpus="none", pull="never")
+    lab.expect_error(FAILED_REQUEST)
+    lab.server.notebook("broken.ipynb", "1 + 1", kernel="broken")
+    lab.open()
+    lab.notebook("broken.ipynb")
+    expect(lab.banner).to_contain_text("What to do:")
+    held: list[Route] = []
+    free: list[bool] = []
+    lab.page.route("**/tfgpu/launches?*", lambda route: route.continue_() if free else held.append(route))
+    lab.server.kernelspec("broken", "Broken (Docker)", image=recipes.ensure("slim"), gpus="none", network="none")
+    lab.page.evaluate(
+        "() => { void window.jupyterapp.shell.currentWidget.sessionContext.changeKernel({ name: 'broken' }); }"
+    )
+    lab.idle()
+    free.append(True)
+    for route in held:
+        route.continue_()
+    expect(lab.banner).to_be_hidden()
+
+
 def test_a_failed_start_without_a_gpu_offers_the_cpu(lab: Lab) -> None:
     """A kernel that needs a GPU on a machine with none: the reason, and a button that starts on the CPU."""
     image = recipes.ensure("slim")
@@ -213,3 +236,31 @@ def test_a_kernel_beyond_its_memory_says_so(lab: Lab, server: Server) -> None:
     lab.picture("death")
     cell = lab.run("print('here again')")
     expect(cell.locator(".jp-OutputArea-output")).to_contain_text("here again", timeout=KERNEL_MS)
+
+
+@pytest.mark.nightly
+def test_a_console_shows_its_start_and_why_it_failed(lab: Lab) -> None:
+    """A console has the bar that a notebook has; out of sight a failure is told, and leads to it."""
+    (lab.server.root / "slow").mkdir()
+    (lab.server.root / "slow/sitecustomize.py").write_text(SLOW_START)
+    slow = {"PYTHONPATH": f"{lab.server.root}/slow"}
+    image = recipes.ensure("slim")
+    lab.server.kernelspec("late", "Late (Docker)", image=image, gpus="none", network="none", env=slow)
+    lab.server.kernelspec("broken", "Broken (Docker)", image="tfgpu-test/no-such:image", gpus="none", pull="never")
+    lab.expect_error(FAILED_REQUEST)
+    (lab.server.root / "sub").mkdir()
+    lab.open("lab/tree/sub?reset")
+    banner = lab.page.locator(".jp-ConsolePanel:visible .tfgpu-Banner")
+    lab.command("console:create", kernelPreference={"name": "late"}, basePath="sub")
+    expect(banner).to_contain_text("Starting the kernel")
+    lab.idle()
+    expect(banner).to_be_hidden()
+    lab.command("console:create", kernelPreference={"name": "broken"}, basePath="sub")
+    expect(banner).to_contain_text("What to do:")
+    lab.page.wait_for_timeout(500)
+    lab.no_dialog()
+    lab.command("application:activate-previous-tab")
+    expect(banner).to_be_hidden()
+    lab.command("console:create", kernelPreference={"name": "broken"}, basePath="sub", activate=False)
+    lab.page.locator(".Toastify__toast", has_text="tfgpu-test/no-such:image").get_by_role("button", name="Show").click()
+    expect(banner).to_contain_text("What to do:")
