@@ -7,8 +7,10 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
+from tfgpu_kernel.engine.base import Exit
 from tfgpu_kernel.engine.events import Watcher
 
 
@@ -60,3 +62,21 @@ def test_a_thread_that_ends_late_takes_nothing_from_the_next() -> None:
     assert watcher.unchanged_since
     watcher.close()
     second.set()
+
+
+def test_an_end_that_comes_as_it_is_unwatched_ends_no_thread() -> None:
+    """The one that tells of ends goes on when a watch is given up between its looking and its telling."""
+
+    class GivenUp(Future[Exit]):
+        def set_result(self, result: Exit) -> None:
+            self.cancel()
+            super().set_result(result)
+
+    watcher = Watcher(Engine().client, lambda _, __: Exit(0))
+    given_up, told = GivenUp(), Future[Exit]()
+    watcher._watched |= {"a": given_up, "b": told}
+    client: Any = None
+    for container in ("a", "b", "b"):
+        watcher._ask(client, container)
+    assert given_up.cancelled()
+    assert told.result() == Exit(0)

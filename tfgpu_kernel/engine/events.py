@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import replace
 from typing import Any, Final
 
@@ -140,8 +140,9 @@ class Watcher:
             return
         with self._lock:
             future = self._watched.get(container)
-        if future is not None and not future.done():
-            future.set_result(replace(status, unseen=unseen))
+        if future is not None:
+            with contextlib.suppress(InvalidStateError):  # it was told before, or is unwatched at this moment
+                future.set_result(replace(status, unseen=unseen))
 
 
 async def outcome(watched: Future[Exit]) -> Exit:
