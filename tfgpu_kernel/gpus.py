@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,6 +25,8 @@ from .runfolder import RunFolder
 
 NVML_SECONDS: Final = 5.0
 """How long NVML may take; a GPU that fell off the bus can hang it."""
+FRESH_SECONDS: Final = 3.0
+"""GPUs are leased by a sample that is no older: a pull may have lain between, and others computed meanwhile."""
 LOOK_SECONDS: Final = 1.0
 """How often who waits looks again: nobody tells when a process outside lets go of a GPU."""
 HOOKS: Final = ("nvidia-container-runtime-hook", "nvidia-container-toolkit")
@@ -51,6 +53,15 @@ class Grant:
         return self.request.uuids
 
 
+Suits = Callable[["tuple[int, int] | None"], bool]
+"""Whether a kernel's image has code for a compute capability; such GPUs come first."""
+
+
+def any_suits(capability: tuple[int, int] | None) -> bool:
+    """Prefer no GPU: nothing is known of the image."""
+    return True
+
+
 @dataclass(frozen=True)
 class Judged:
     """What this machine can lend to a kernel, before anything is leased.
@@ -58,12 +69,16 @@ class Judged:
     :param sample: the GPUs as they are; None where none is wanted, or none is usable and none required.
     :param likely: the units that the kernel would get if it alone chose now; who is faster may change that.
     :param cpu_because: why it runs on the CPU though a GPU was wanted; empty otherwise.
+    :param taken_at: when the sample was taken, on the monotonic clock.
+    :param suits: whether the image that was chosen has code for a compute capability.
     """
 
     policy: Policy
     sample: nvml.Sample | None = None
     likely: tuple[Unit, ...] = ()
     cpu_because: str = ""
+    taken_at: float = 0.0
+    suits: Suits = any_suits
 
     @property
     def cuda(self) -> tuple[int, int] | None:
@@ -71,9 +86,17 @@ class Judged:
         return self.sample.cuda if self.sample else None
 
 
-async def judge(config: KernelConfig, policy: Policy, info: EngineInfo, report: Report) -> Judged:
+async def judge(
+    config: KernelConfig,
+    policy: Policy,
+    info: EngineInfo,
+    report: Report,
+    run: RunFolder | None = None,
+    suits: Suits = any_suits,
+) -> Judged:
     """Find out whether a kernel could have the GPUs that it wants.
 
+    :param run: the run folder of the kernel that this one follows (a restart), which keeps its GPUs.
     :raises GpuUnusable: when a GPU is required and none is usable.
     :raises ConfigError: when a GPU is named that this machine hasn't.
     """
@@ -81,17 +104,24 @@ async def judge(config: KernelConfig, policy: Policy, info: EngineInfo, report: 
         return Judged(policy)
     try:
         sample = await usable(info, config.gpu_request)
+        taken_at = time.monotonic()
         here = units.units(sample)
-        likely = pick(replace(config, gpu_sharing="shared"), here, [], 0)
+        likely = pick(replace(config, gpu_sharing="shared"), here, [], 0, suits=suits)
         granted([unit.uuid for unit in likely], sample, info, config.gpu_request)
     except GpuUnusable as error:
         if config.gpu_required:
             raise
         report(Step("gpu", f"Running on the CPU: {error.message}"))
         return Judged(policy, cpu_because=error.message)
+    held = lease.holders()
+    if run is not None:
+        kept = _kept(config, here, [holder for holder in held if holder.run == str(run.path)])
+        if kept:
+            return Judged(policy, sample, kept, taken_at=taken_at, suits=suits)
+        held = tuple(holder for holder in held if holder.run != str(run.path))
     with contextlib.suppress(GpusTaken):
-        likely = pick(config, here, lease.holders(), 0, policy)
-    return Judged(policy, sample, likely)
+        likely = pick(config, here, held, 0, policy, suits)
+    return Judged(policy, sample, likely, taken_at=taken_at, suits=suits)
 
 
 async def grant(
@@ -100,18 +130,22 @@ async def grant(
     """Lease to a run folder the GPUs that its kernel gets.
 
     :raises GpusTaken: when others hold them, and the kernel is to fail then.
+    :raises GpuUnusable: when one is required, and they went away since they were judged.
     :raises PolicyRefused: when the user has as many as allowed.
     """
     if judged.sample is None:
         return Grant(NO_GPU, cpu_because=judged.cpu_because)
     try:
-        taken, sample = await _leased(config, judged.policy, engine, judged.sample, run, uid, report)
-    except GpusTaken as error:
-        if config.when_full != "cpu":
+        if time.monotonic() - judged.taken_at > FRESH_SECONDS:
+            judged = replace(judged, sample=await usable(info, config.gpu_request))
+        taken, sample = await _leased(config, judged, engine, run, uid, report)
+        given = granted(taken, sample, info, config.gpu_request)
+    except (GpusTaken, GpuUnusable) as error:
+        if config.when_full != "cpu" if isinstance(error, GpusTaken) else config.gpu_required:
             raise
+        await lease.release(run.path, engine)
         report(Step("gpu", f"Running on the CPU: {error.message}"))
         return Grant(NO_GPU, cpu_because=error.message)
-    given = granted(taken, sample, info, config.gpu_request)
     report(Step("gpu", f"Using {', '.join(f'GPU {unit.place} ({unit.name})' for unit in given.units)}"))
     return given
 
@@ -187,20 +221,21 @@ def granted(uuids: Sequence[str], sample: nvml.Sample, engine: EngineInfo, way: 
 
 
 async def _leased(
-    config: KernelConfig, policy: Policy, engine: Engine, sample: nvml.Sample, run: RunFolder, uid: int, report: Report
+    config: KernelConfig, judged: Judged, engine: Engine, run: RunFolder, uid: int, report: Report
 ) -> tuple[Sequence[str], nvml.Sample]:
     """Lease units to a run folder; wait for them where the setting says so."""
-    here = {unit.uuid for unit in units.units(sample)}
-    kept = tuple(holder.gpu for holder in lease.held_by(run.path))
-    if kept and here.issuperset(kept) and not _elsewhere(config.gpus, kept, units.units(sample)):
-        return kept, sample  # a restart keeps what the kernel had
+    assert judged.sample is not None
+    sample, policy = judged.sample, judged.policy
+    kept = _kept(config, units.units(sample), lease.held_by(run.path))
+    if kept:
+        return [unit.uuid for unit in kept], sample
 
     async def attempt(sample: nvml.Sample, since: float) -> Sequence[str]:
         ahead = [waiter for waiter in lease.waiting() if waiter.since < since and waiter.run != str(run.path)]
 
         def choose(held: Sequence[Holder]) -> Sequence[str]:
             others = [holder for holder in held if holder.run != str(run.path)]
-            chosen = pick(config, units.units(sample), others, len(ahead), policy)
+            chosen = pick(config, units.units(sample), others, len(ahead), policy, judged.suits)
             check_share(policy, uid, len(chosen), others)
             return [unit.uuid for unit in chosen]
 
@@ -229,18 +264,29 @@ async def _leased(
                 sample = await nvml.sample_async(NVML_SECONDS)
 
 
-def _elsewhere(gpus: Gpus, kept: Sequence[str], here: Sequence[Unit]) -> bool:
-    """Whether the setting names other GPUs than the kernel has: it was moved between two starts."""
-    if not isinstance(gpus, tuple):
-        return False
-    named = {unit.uuid for unit in here if {unit.place, unit.uuid} & set(gpus)}
-    return named != set(kept)
+def _kept(config: KernelConfig, here: Sequence[Unit], own: Sequence[Holder]) -> tuple[Unit, ...]:
+    """Return the units that a kernel keeps at its restart: what it holds, if all are here and as the setting says.
+
+    They are none where the setting was changed between two starts: the kernel was moved.
+    """
+    known = {unit.uuid: unit for unit in here}
+    had = [holder.gpu for holder in own]
+    if isinstance(config.gpus, tuple):
+        fits = set(had) == {unit.uuid for unit in here if {unit.place, unit.uuid} & set(config.gpus)}
+    else:
+        fits = config.gpus in ("all", len(had))
+    return tuple(known[uuid] for uuid in had) if fits and known.keys() >= set(had) else ()
 
 
 def pick(
-    config: KernelConfig, here: Sequence[Unit], held: Sequence[Holder], ahead: int, policy: Policy | None = None
+    config: KernelConfig,
+    here: Sequence[Unit],
+    held: Sequence[Holder],
+    ahead: int,
+    policy: Policy | None = None,
+    suits: Suits = any_suits,
 ) -> tuple[Unit, ...]:
-    """Choose units: those named, all, or as many as wanted with most free memory. Pure.
+    """Choose units: those named, all, or as many as wanted: such as the image suits, with most free memory. Pure.
 
     :param held: who holds what now, this kernel left out.
     :param ahead: how many wait longer: a unit that nobody has is theirs.
@@ -265,7 +311,10 @@ def pick(
     available = [unit for unit in candidates if free(unit)]
     if len(available) < number:
         raise holding.taken(number, candidates, available, held, ahead)
-    return tuple(units.best(available, users)[:number]) if isinstance(wanted, int) else tuple(available)
+    if not isinstance(wanted, int):
+        return tuple(available)
+    best = units.best(available, users)
+    return tuple(sorted(best, key=lambda unit: not suits(unit.compute_capability))[:number])
 
 
 def _wanted(gpus: Gpus, here: Sequence[Unit]) -> int | tuple[Unit, ...]:

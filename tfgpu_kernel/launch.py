@@ -29,7 +29,7 @@ from .furnish import Furniture, furnish
 from .gpu.request import NO_GPU, GpuRequest
 from .gpus import Grant, Judged
 from .identity import Identity
-from .image import choice, reserved, site
+from .image import choice, presets, reserved, site
 from .image.ensure import ensure
 from .image.facts import identity as image_identity
 from .image.hardware import Hardware, free_bytes
@@ -192,13 +192,14 @@ async def _prepare(request: Request, config: KernelConfig, engine: Engine, repor
     cache = await asyncio.to_thread(prepare_cache, who)
     limits = await asyncio.to_thread(policy.load)
     config = replace(config, memory=limits.limited(config))
-    gpu = await gpus.judge(config, limits, info, report)
+    gpu = await gpus.judge(config, limits, info, report, request.run, presets.suits(config.image))
     machine = hardware(config, gpu, engine, info)
     chosen = choice.choose(config.image, machine)
     if chosen.because:
         report(Step("resolving", chosen.because, notice=True))
     config = replace(config, image=chosen.reference)
     limits.check_image(config.image)
+    gpu = replace(gpu, suits=presets.suits(config.image))
     image = await ensure(config.image, engine, config, report, machine)
     planned = await asyncio.to_thread(plan_mounts, request, config, engine, cache, who)
     for bind in planned.binds:

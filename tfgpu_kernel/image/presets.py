@@ -5,6 +5,7 @@ The sizes are what an image takes unpacked, rounded up; they are for warning of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -118,3 +119,9 @@ def reference(text: str) -> str:
     """Return the image that a setting names: a preset's, or the text itself."""
     preset = named(text)
     return preset.reference if preset else text
+
+
+def suits(text: str) -> Callable[[Capability | None], bool]:
+    """Return what tells whether an image has code for a GPU; of one that is no preset, nobody knows that it hasn't."""
+    preset = named(text)
+    return lambda capability: preset is None or capability is None or preset.runs(capability)
