@@ -57,7 +57,7 @@ export class Merge {
       const answer = await showDialog({
         title: trans.__('Load the locked notebook?'),
         body: trans.__(
-          'You edited it while it was locked. Its file holds what was locked: the notebook as it was before. If you keep your edits, the next save asks which of the two stays.'
+          'The open notebook changed while it was locked. Its file holds what was locked: the notebook as it was before. If you keep your edits, the next save asks which of the two stays.'
         ),
         buttons: [
           Dialog.cancelButton({ label: trans.__('Keep My Edits') }),
