@@ -17,6 +17,7 @@ FROZEN = Facts(
     libc="glibc 2.27",
     machine="x86_64",
     packages={"numpy": "1.18.1", "pip": "20.0.2", "tensorflow-gpu": "2.1.0", "six": "1.14.0", "odd": "not-a-version"},
+    user_packages={},
     cuda="10.1.243",
     cudnn="7.6.4",
     apt=True,
@@ -46,6 +47,18 @@ def test_frozen_image_gets_what_its_python_takes() -> None:
 def test_image_with_ipykernel_is_left_alone() -> None:
     """An image whose author put ipykernel in is taken as it is."""
     assert complete(TODAY, "mine") is None
+
+
+def test_tensorflow_of_one_user_alone() -> None:
+    """Where only a user's own folder has TensorFlow, kernels wouldn't find it: that is said, not met in a cell."""
+    aside = replace(TODAY, packages={"pip": "23.0.1"}, user_packages={"tensorflow": "2.21.0", "ipykernel": "7.4.0"})
+    with pytest.raises(ImageUnusable, match="for one user alone") as caught:
+        complete(aside, "mine")
+    assert 'packages = ["tensorflow==2.21.0"]' in caught.value.remedy
+    plan = complete(aside, "mine", ["tensorflow==2.21.0"])
+    assert plan is not None
+    assert {"ipykernel", "tensorflow==2.21.0"} < set(plan.requirements)
+    assert complete(replace(TODAY, user_packages={"tensorflow": "2.19.0"}), "mine") is None
 
 
 def test_only_missing_packages_are_added() -> None:

@@ -87,6 +87,8 @@ RECIPES = {
         "python3 -m venv /opt/venv && /opt/venv/bin/pip install ipykernel 'numpy==1.26.*'",
         ("ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",),
     ),
+    # As `COPY --from=builder /root/.local /root/.local` leaves it: ipykernel is there for root alone.
+    "user-site": Recipe("base", "HOME=/root pip install --break-system-packages --user ipykernel"),
     # TensorFlow as pip installs it today into a system Python, without ipykernel.
     "tf:py311": Recipe("base", "pip install --break-system-packages 'tensorflow-cpu==2.21.*'"),
     # As images made for notebooks have it: nothing need be added. TensorFlow 2.21 no longer brings TensorBoard itself.

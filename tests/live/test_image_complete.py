@@ -13,6 +13,7 @@ from tfgpu_kernel import labels
 from tfgpu_kernel.config import KernelConfig
 from tfgpu_kernel.engine.base import Engine
 from tfgpu_kernel.errors import ImageBuildFailed, ImageUnusable
+from tfgpu_kernel.image import workshop
 from tfgpu_kernel.image.ensure import ensure
 from tfgpu_kernel.progress import Step, unheard
 
@@ -175,6 +176,23 @@ async def test_system_packages_come_by_apt(engine: Engine, slim: str, fresh: Non
     assert "tree v" in run(ready.record.id, "tree", "--version")
     left = run(ready.record.id, "sh", "-c", "ls -A /var/lib/apt/lists; ls /var/cache/apt/archives/*.deb || true")
     assert left == ""
+
+
+async def test_packages_of_one_user_do_not_count(engine: Engine) -> None:
+    """ipykernel in root's home (pip install --user) is none that a kernel finds."""
+    reference = made("user-site")
+    record = await engine.image(reference)
+    assert record is not None
+    facts = await workshop.look(record, reference, engine)
+    assert "ipykernel" in facts.user_packages
+    assert "ipykernel" not in facts.packages
+
+
+@pytest.mark.nightly
+async def test_image_with_packages_of_one_user_is_completed(engine: Engine) -> None:
+    """pip doesn't take root's own ipykernel for the image's: the image gets one that kernels find."""
+    ready = await ensure(made("user-site"), engine, KernelConfig(pull="never", extras=False), unheard)
+    assert run(ready.record.id, ready.python, "-s", "-c", "import ipykernel; print(1)") == "1\n"
 
 
 @pytest.mark.nightly

@@ -24,6 +24,8 @@ class Facts:
     machine: str
     packages: Mapping[str, str]
     """Installed Python packages, normalised name → version."""
+    user_packages: Mapping[str, str]
+    """Those in the home of one of the image's users alone (``pip install --user``): no kernel sees them."""
     cuda: str
     cudnn: str
     apt: bool
@@ -38,6 +40,14 @@ class Facts:
     def tensorflow(self) -> str:
         """TensorFlow's version, or empty."""
         return next((self.packages[name] for name in TENSORFLOWS if name in self.packages), "")
+
+    @property
+    def user_tensorflow(self) -> str:
+        """A TensorFlow that only one of the users has, such as ``tensorflow==2.21.0``."""
+        if self.tensorflow:
+            return ""
+        found = (f"{name}=={self.user_packages[name]}" for name in TENSORFLOWS if name in self.user_packages)
+        return next(found, "")
 
     @property
     def short_python(self) -> str:

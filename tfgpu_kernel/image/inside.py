@@ -23,12 +23,14 @@ RESOLVED = "tfgpu-resolved:"
 def probe():
     """Return what there is to know of this image, as plain data."""
     packages = installed(sys.path)
+    aside = installed(user_sites())
     return {
         "python": list(sys.version_info[:3]),
         "executable": sys.executable,
         "libc": " ".join(platform.libc_ver()).strip() or ("musl" if glob.glob("/lib/ld-musl-*") else ""),
         "machine": platform.machine(),
         "packages": packages,
+        "user_packages": {name: aside[name] for name in aside if name not in packages},
         "cuda": os.environ.get("CUDA_VERSION", "") or first(packages, "nvidia-cuda-runtime"),
         "cudnn": cudnn_version() or first(packages, "nvidia-cudnn"),
         "apt": os.path.exists("/usr/bin/apt-get"),
@@ -60,6 +62,15 @@ def installed(folders):
                     found.setdefault(name, fields["Version"])
                     break
     return found
+
+
+def user_sites():
+    """Return where ``pip install --user`` puts packages, for each user of the image."""
+    bases = [os.environ.get("PYTHONUSERBASE", "")]
+    homes = [os.environ.get("HOME", "")]
+    homes.extend(line.split(":")[5] for line in text_of("/etc/passwd").splitlines() if line.count(":") > 5)
+    bases.extend(os.path.join(home, ".local") for home in homes)
+    return [os.path.join(base, "lib", "python%d.%d" % sys.version_info[:2], "site-packages") for base in bases if base]
 
 
 def cudnn_version():

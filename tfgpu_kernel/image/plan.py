@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from ..errors import ImageUnusable
-from .facts import Facts
+from .facts import TENSORFLOWS, Facts
 
 OLDEST = (3, 6)
 EXTRAS = ("matplotlib", "pandas", "pillow", "ipywidgets", "tqdm")
@@ -69,11 +69,20 @@ def complete(
 
     An image that has ipykernel is its author's choice and gets no extras of ours, only ``packages``.
 
-    :raises ImageUnusable: where no kernel can run in the image at all, or its apt can't add ``system_packages``.
+    :raises ImageUnusable: where no kernel can run in the image at all, none would find its TensorFlow, or its apt
+        can't add ``system_packages``.
     """
     refuse(facts, reference)
     if system_packages:
         refuse_apt(facts, reference)
+    asked = {canonicalize_name(Requirement(text).name) for text in packages}
+    if facts.user_tensorflow and not asked & set(TENSORFLOWS):
+        raise ImageUnusable(
+            f"In the image {reference} TensorFlow is installed for one user alone (pip install --user), in whose home "
+            "no kernel looks: it has a home of its own.",
+            "have the image's author install it for all (as root, without --user), or have it added here: "
+            f'packages = ["{facts.user_tensorflow}"].',
+        )
     wanted = list(packages)
     if "ipykernel" not in facts.packages:
         wanted = ["ipykernel", *(EXTRAS if extras else ()), *wanted]
@@ -81,7 +90,6 @@ def complete(
     if not missing and not system_packages:
         return None
     bounds = LAST.get(facts.python[:2], {})
-    asked = {canonicalize_name(Requirement(text).name) for text in packages}
     limits = [
         f"{name}<={version}"
         for name, version in bounds.items()

@@ -81,7 +81,7 @@ async def look(record: ImageRecord, reference: str, engine: Engine) -> Facts:
     """
     for python in _PYTHONS:
         try:
-            text = await asyncio.wait_for(_printed(record, [python, _INSIDE, "probe"], engine), _LOOK_SECONDS)
+            text = await asyncio.wait_for(_printed(record, [python, "-s", _INSIDE, "probe"], engine), _LOOK_SECONDS)
         except asyncio.TimeoutError:
             raise ImageUnusable(
                 f"Python in the image {reference} gave no answer within {_LOOK_SECONDS:g} s.",
@@ -199,7 +199,7 @@ def container(
     record: ImageRecord, python: str, task: str, engine: Engine, order: Order
 ) -> contextlib.AbstractAsyncContextManager[str]:
     """Make a container that carries out a task on an order when it is started; it goes with the block."""
-    return _container(record, [python, _INSIDE, task, _SPEC], engine, order)
+    return _container(record, [python, "-s", _INSIDE, task, _SPEC], engine, order)
 
 
 @contextlib.asynccontextmanager
@@ -277,6 +277,7 @@ def _archive(order: Order | None, lent: site.PipSite) -> bytes:
                     "PIP_ROOT_USER_ACTION": "ignore",
                     "PIP_NO_WARN_SCRIPT_LOCATION": "1",
                     "PIP_USER": "0",
+                    "PYTHONNOUSERSITE": "1",  # kernels don't see what is installed for one user alone
                 },
             }
         )
