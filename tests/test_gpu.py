@@ -272,3 +272,9 @@ def test_the_cuda_stand_in(tmp_path: Path, state: State, code: int) -> None:
     """The doubled libcuda initialises, or fails with the code that the machine's state says."""
     ask_cuda = "import ctypes; print(ctypes.CDLL('libcuda.so.1').cuInit(0))"
     assert int(Host.make(tmp_path, state).python(ask_cuda)) == code
+
+
+def test_who_sleeps_is_told(tmp_path: Path) -> None:
+    """Whether a GPU stays started up while nobody uses it is told, or None."""
+    state = machine(3).with_gpu(0, persistence=True).with_gpu(1, persistence=False)
+    assert [gpu.persistent for gpu in sample(tmp_path, state).gpus] == [True, False, None]

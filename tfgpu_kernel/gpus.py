@@ -23,8 +23,8 @@ from .policy import Policy, refused
 from .progress import Report, Step
 from .runfolder import RunFolder
 
-NVML_SECONDS: Final = 5.0
-"""How long NVML may take; a GPU that fell off the bus can hang it."""
+TELL_SECONDS: Final = 3.0
+"""After so long it is said what is waited for."""
 FRESH_SECONDS: Final = 3.0
 """GPUs are leased by a sample that is no older: a pull may have lain between, and others computed meanwhile."""
 LOOK_SECONDS: Final = 1.0
@@ -103,7 +103,7 @@ async def judge(
     if config.gpus == 0:
         return Judged(policy)
     try:
-        sample = await usable(info, config.gpu_request)
+        sample = await usable(info, config.gpu_request, report)
         taken_at = time.monotonic()
         here = units.units(sample)
         likely = pick(replace(config, gpu_sharing="shared"), here, [], 0, suits=suits)
@@ -137,7 +137,7 @@ async def grant(
         return Grant(NO_GPU, cpu_because=judged.cpu_because)
     try:
         if time.monotonic() - judged.taken_at > FRESH_SECONDS:
-            judged = replace(judged, sample=await usable(info, config.gpu_request))
+            judged = replace(judged, sample=await usable(info, config.gpu_request, report))
         taken, sample = await _leased(config, judged, engine, run, uid, report)
         given = granted(taken, sample, info, config.gpu_request)
     except (GpusTaken, GpuUnusable) as error:
@@ -150,19 +150,23 @@ async def grant(
     return given
 
 
-async def usable(engine: EngineInfo, way: GpuWay = "auto") -> nvml.Sample:
+async def usable(engine: EngineInfo, way: GpuWay, report: Report) -> nvml.Sample:
     """Return the machine's GPUs, if a container could use them.
 
     :raises GpuUnusable: with the lowest thing that is missing: driver, NVML, GPU, a way to ask for it.
     """
+    step = Step("gpu", f"Asking the NVIDIA driver ({nvml.SLOW})")
+    telling = asyncio.get_running_loop().call_later(TELL_SECONDS, report, step)
     try:
-        sample = await nvml.sample_async(NVML_SECONDS)
+        sample = await nvml.sample_async(nvml.PATIENCE_SECONDS)
     except nvml.NvmlError as error:
         raise GpuUnusable(
             f"This machine has no usable NVIDIA GPU: {error}.",
             "run jupyter tfgpu doctor, which says what to install here; to run on the CPU instead, choose "
             "TensorFlow CPU (Docker), or set gpu_required to false.",
         ) from error
+    finally:
+        telling.cancel()
     if not sample.gpus:
         lost = "; ".join(f"GPU {gpu.index}: {gpu.cause}" for gpu in sample.failed)
         raise GpuUnusable(
@@ -261,7 +265,7 @@ async def _leased(
                     told = text
             await asyncio.sleep(LOOK_SECONDS)
             with contextlib.suppress(nvml.NvmlError):  # the next look may find the driver back
-                sample = await nvml.sample_async(NVML_SECONDS)
+                sample = await nvml.sample_async(nvml.PATIENCE_SECONDS)
 
 
 def _kept(config: KernelConfig, here: Sequence[Unit], own: Sequence[Holder]) -> tuple[Unit, ...]:

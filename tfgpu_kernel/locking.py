@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import nbformat
 
@@ -42,8 +42,6 @@ from .lock.record import (
 )
 from .progress import Report, unheard
 from .rerun import CellBegins, Rerun, rerun
-
-_NVML_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -235,7 +233,7 @@ async def hardware(done: Rerun) -> Hardware:
     driver = ""
     if done.kernel.gpu.uuids:
         try:
-            sample = await nvml.sample_async(_NVML_SECONDS)
+            sample = await nvml.sample_async(nvml.PATIENCE_SECONDS)
             driver = sample.driver
             gpus = tuple(
                 GpuKind(gpu.name, gpu.compute_capability, gpu.memory.total_bytes if gpu.memory else None)

@@ -6,19 +6,20 @@ more (:mod:`tfgpu_kernel.boot.gpu`). The engine is never asked.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NoAnswerYet
 from dataclasses import dataclass, replace
 from typing import Final
 
 from . import notices
 from .boot.gpu import LOST_FILE, NOTICE_FILE
 from .errors import GpuLost, GpuUnusable
-from .gpu import nvml, units
+from .gpu import nvml
 from .gpus import Grant
 from .notices import Notice
 from .runfolder import RunFolder
@@ -28,11 +29,14 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 4.0
 """With the kernel's own look every 3 s, a loss is told within 10 s, also on a busy machine."""
 NVML_SECONDS: Final = 3.0
-SURE_AFTER: Final = 2
-"""So many looks in a row must go without an answer; a busy machine may miss one."""
+"""How long a look waits for the driver's answer; the next look goes on waiting for the same one."""
+SILENT_SECONDS: Final = nvml.PATIENCE_SECONDS
+"""After so long without an answer that is told. A slow driver is no lost GPU."""
+KEEP_SECONDS: Final = 60.0
+"""How long NVML stays open: opened for each look, it would start up each GPU that sleeps."""
 
 Tell = Callable[[GpuLost], None]
-"""Called once, on the thread that looks."""
+"""Called on the thread that looks: once for a loss, and before that perhaps once because the driver is silent."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class _Watched:
     run: RunFolder
     uuids: tuple[str, ...]
     tell: Tell
+    doubted: bool = False
+    """Whether it was told that the driver is silent."""
 
 
 _watched: dict[str, _Watched] = {}
@@ -91,10 +97,10 @@ def unwatch(run: RunFolder) -> None:
 
 
 def lost(uuids: Sequence[str], sample: nvml.Sample | nvml.NvmlError) -> str:
-    """Return what happened to these GPUs, in words; empty while all are there. Pure."""
+    """Return what the driver says happened to these GPUs, in words; empty while all are there. Pure."""
     if isinstance(sample, nvml.NvmlError):
         return str(sample)
-    here = {unit.uuid for unit in units.units(sample)} | {gpu.uuid for gpu in sample.gpus}
+    here = {gpu.uuid for gpu in sample.gpus} | {mig.uuid for gpu in sample.gpus for mig in gpu.mig_devices}
     gone = [uuid for uuid in uuids if uuid not in here]
     if not gone:
         return ""
@@ -103,42 +109,65 @@ def lost(uuids: Sequence[str], sample: nvml.Sample | nvml.NvmlError) -> str:
 
 def _look() -> None:
     global _thread
-    silent = 0
+    answer: Future[nvml.Sample] | None = None
+    asked = 0.0
     while True:
         _wake.wait(LOOK_SECONDS)
         with _lock:
             if not _watched:
                 _thread = None
-                return
+                break
             watched = tuple(_watched.values())
-        sample: nvml.Sample | nvml.NvmlError
+        if answer is None:
+            answer, asked = nvml.ask(KEEP_SECONDS), time.monotonic()
+        sample: nvml.Sample | nvml.NvmlError | None
         try:
-            sample = asyncio.run(nvml.sample_async(NVML_SECONDS))
-            silent = 0
+            sample, answer = answer.result(NVML_SECONDS), None
+        except NoAnswerYet:
+            sample = None
         except nvml.NvmlError as error:
-            sample = error
-            silent += 1
+            sample, answer = error, None
+        silent = time.monotonic() - asked if sample is None else 0.0
         for one in watched:
-            if os.path.lexists(one.run.io / LOST_FILE):
-                _told(one, _account("the container may not open NVIDIA's device files any more, since systemd set its "
-                                    "rules anew (daemon-reload)", "restart the kernel, after saving what you need; for "
-                                    "good: NVIDIA's toolkit 1.18 or newer, CDI, or the engine option "
-                                    "native.cgroupdriver=cgroupfs."))  # fmt: skip
-            elif isinstance(sample, nvml.Sample) or sample.code is not None or silent >= SURE_AFTER:
-                what = lost(one.uuids, sample)
-                if what:
-                    remedy = "save what you need and restart the kernel; if no GPU comes back: jupyter tfgpu doctor."
-                    _told(one, _account(what, remedy))
+            _judge(one, sample, silent)
+    nvml.release()
+
+
+def _judge(one: _Watched, sample: nvml.Sample | nvml.NvmlError | None, silent: float) -> None:
+    """Tell what is to be told of one kernel; the sample is None while the driver has been silent for so long."""
+    if os.path.lexists(one.run.io / LOST_FILE):
+        what = (
+            "the container may not open NVIDIA's device files any more, since systemd set its rules anew "
+            "(daemon-reload)"
+        )
+        remedy = (
+            "restart the kernel, after saving what you need; for good: NVIDIA's toolkit 1.18 or newer, CDI, or the "
+            "engine option native.cgroupdriver=cgroupfs."
+        )
+        _told(one, _account(what, remedy))
+    elif sample is not None:
+        what = lost(one.uuids, sample)
+        if what:
+            remedy = "save what you need and restart the kernel; if no GPU comes back: jupyter tfgpu doctor."
+            _told(one, _account(what, remedy))
+    elif silent >= SILENT_SECONDS and not one.doubted:
+        what = f"The kernel may have lost its GPU: the NVIDIA driver has given no answer for {silent:.0f} s."
+        remedy = "save what you need; if nvidia-smi hangs, too, look for Xid in sudo dmesg, and reboot."
+        _told(one, GpuLost(what, remedy), replace(one, doubted=True))
 
 
 def _account(what: str, remedy: str) -> GpuLost:
     return GpuLost(f"The kernel has lost its GPU: {what}.", remedy)
 
 
-def _told(one: _Watched, account: GpuLost) -> None:
+def _told(one: _Watched, account: GpuLost, after: _Watched | None = None) -> None:
+    """Tell it, and watch on as ``after`` says, or no more."""
     with _lock:
         # It may have ended, or be watched anew after a restart, while NVML was asked.
         if _watched.get(str(one.run.path)) is not one:
             return
-        del _watched[str(one.run.path)]
+        if after is None:
+            del _watched[str(one.run.path)]
+        else:
+            _watched[str(one.run.path)] = after
     one.tell(account)

@@ -55,8 +55,8 @@ class Mig:
 class Gpu:
     """One GPU. ``used_bytes`` is without the driver's reserve, as NVML's second memory call counts.
 
-    ``mig_mode`` None: the model knows no MIG. ``errors`` maps an NVML function, or :data:`EVERY`, to the
-    code that it returns for this GPU alone.
+    ``mig_mode`` None: the model knows no MIG; ``persistence`` None: the driver does not tell. ``errors`` maps an NVML
+    function, or :data:`EVERY`, to the code that it returns for this GPU alone.
     """
 
     uuid: str
@@ -67,6 +67,7 @@ class Gpu:
     reserved_bytes: int = 600 * MIB
     utilisation_percent: int | None = 0
     mig_mode: bool | None = None
+    persistence: bool | None = None
     mig: tuple[Mig, ...] = ()
     processes: tuple[Process, ...] = ()
     errors: Mapping[str, int] = field(default_factory=dict)
@@ -164,6 +165,8 @@ def _gpu_lines(index: int, gpu: Gpu) -> list[str]:
         fields.append(f"util={gpu.utilisation_percent}")
     if gpu.mig_mode is not None:
         fields.append(f"mig={int(gpu.mig_mode)}")
+    if gpu.persistence is not None:
+        fields.append(f"persistence={int(gpu.persistence)}")
     lines = [" ".join([*fields, f"name={gpu.name}"])]
     lines += _process_lines(f"{index} -", gpu.processes)
     for slot, mig in enumerate(gpu.mig):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from .. import config
 from ..engine import find
@@ -24,7 +24,6 @@ from ..progress import unheard
 from . import outputs
 from .terminal import shown
 
-NVML_SECONDS: Final = 5.0
 """How long NVML may take; without an answer the image is judged by the processor alone."""
 
 
@@ -252,7 +251,7 @@ async def _hardware(engine: Engine) -> Hardware:
     info = await engine.info()
     sample = None
     with contextlib.suppress(nvml.NvmlError):
-        sample = await nvml.sample_async(NVML_SECONDS)
+        sample = await nvml.sample_async(nvml.PATIENCE_SECONDS)
     return Hardware.of(sample, info.architecture, free_bytes(engine, info))
 
 

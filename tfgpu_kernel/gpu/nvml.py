@@ -47,6 +47,12 @@ VERSION_MISMATCH: Final = int(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
 NO_PERMISSION: Final = int(pynvml.NVML_ERROR_NO_PERMISSION)
 
 
+PATIENCE_SECONDS: Final = 60.0
+"""How long a sound driver may take to answer: without persistence mode it starts up each GPU that nobody uses when it
+is asked, for one to three seconds each (25 s were seen on machines with eight). A GPU off the bus can hang it."""
+SLOW: Final = "slow without nvidia-persistenced"
+
+
 class NvmlError(Exception):
     """NVML gives no answer; the text is the cause in words, ``code`` NVML's own where there is one."""
 
@@ -107,6 +113,8 @@ class Gpu:
     processes: Processes | None = None
     drawing: frozenset[int] = frozenset()
     """Those of the processes that only draw, such as a desktop's display server."""
+    persistent: bool | None = None
+    """Whether the driver keeps it started up while nobody uses it (persistence mode)."""
 
     @property
     def free_bytes(self) -> int | None:
@@ -179,13 +187,10 @@ def sample(keep_seconds: float = 0) -> Sample:
     return Sample(driver, tuple(gpus), tuple(failed), (cuda // 1000, cuda % 1000 // 10) if cuda else None)
 
 
-async def sample_async(seconds: float, keep_seconds: float = 0) -> Sample:
-    """Ask NVML in a thread.
-
-    Who asks while an answer is under way gets that one, so a hung NVML holds one thread, never more.
+def ask(keep_seconds: float = 0) -> Future[Sample]:
+    """Begin to ask NVML in a thread; return the answer to come, or the one that is under way already.
 
     :param keep_seconds: as in :func:`sample`.
-    :raises NvmlError: also when there is no answer within ``seconds``.
     """
     global _under_way
     with _starting:
@@ -196,8 +201,19 @@ async def sample_async(seconds: float, keep_seconds: float = 0) -> Sample:
             answer.set_running_or_notify_cancel()
             # A daemon thread of its own: a pool's thread that hangs in NVML would hold up the process's end.
             threading.Thread(target=_settle, args=(answer, keep_seconds), name="tfgpu-nvml", daemon=True).start()
+        return answer
+
+
+async def sample_async(seconds: float, keep_seconds: float = 0) -> Sample:
+    """Ask NVML in a thread.
+
+    Who asks while an answer is under way gets that one, so a hung NVML holds one thread, never more.
+
+    :param keep_seconds: as in :func:`sample`.
+    :raises NvmlError: also when there is no answer within ``seconds``.
+    """
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(answer), seconds)
+        return await asyncio.wait_for(asyncio.wrap_future(ask(keep_seconds)), seconds)
     except asyncio.TimeoutError as error:
         raise NvmlError(f"NVML gave no answer within {seconds:g} s; a GPU may be in trouble") from error
 
@@ -249,6 +265,7 @@ def _gpu(index: int) -> Gpu:
     mode = _or_none(pynvml.nvmlDeviceGetMigMode, handle)
     rates = _or_none(pynvml.nvmlDeviceGetUtilizationRates, handle)
     pci = _or_none(pynvml.nvmlDeviceGetPciInfo, handle)
+    persistence = _or_none(pynvml.nvmlDeviceGetPersistenceMode, handle)
     processes, drawing = (None, frozenset[int]()) if mode and mode[0] else _processes(handle)
     return Gpu(
         index=index,
@@ -262,6 +279,7 @@ def _gpu(index: int) -> Gpu:
         mig_devices=tuple(_mig_devices(handle)) if mode and mode[0] else (),
         processes=processes,
         drawing=drawing,
+        persistent=None if persistence is None else bool(persistence),
     )
 
 

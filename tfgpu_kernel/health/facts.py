@@ -19,7 +19,6 @@ from ..gpu import nvml
 from ..image import choice, debian, presets, unbuilt
 from ..image.hardware import Hardware
 
-NVML_SECONDS: Final = 10.0
 _NVIDIA_VENDOR: Final = "0x10de"
 _TOOLS: Final = ("nvidia-ctk", "nvidia-container-cli", "nvidia-container-runtime")
 
@@ -103,7 +102,7 @@ async def gather(
     look("the driver and its GPUs")
     sample: nvml.Sample | nvml.NvmlError
     try:
-        sample = await nvml.sample_async(NVML_SECONDS)
+        sample = await nvml.sample_async(nvml.PATIENCE_SECONDS)
     except nvml.NvmlError as error:
         sample = error
     look("NVIDIA's container toolkit")

@@ -93,7 +93,18 @@ def _nvml(facts: Facts) -> Finding:
                 f"{len(sample.gpus)} GPUs work ({names}); {lost}.",
                 "reboot when you can; look for Xid in: sudo dmesg.",
             )
-        return Finding("nvml", title, "ok", f"The driver lists {_count(len(sample.gpus), 'GPU')} ({names}){served}.")
+        listed = f"The driver lists {_count(len(sample.gpus), 'GPU')} ({names}){served}"
+        asleep = [str(gpu.index) for gpu in sample.gpus if gpu.persistent is False and not gpu.processes]
+        if asleep:
+            return Finding(
+                "nvml",
+                title,
+                "warning",
+                f"{listed}. Without persistence mode GPU {', '.join(asleep)} is shut down whenever nobody uses it, and "
+                "whoever asks for it waits until it has started up again.",
+                "sudo systemctl enable --now nvidia-persistenced, or until the next reboot: sudo nvidia-smi -pm 1.",
+            )
+        return Finding("nvml", title, "ok", f"{listed}.")
     trouble = troubles.find(f"Failed to initialize NVML: {sample}")
     remedy = trouble.remedy if trouble else "see what nvidia-smi says on the host; a reboot mends most of this."
     if sample.code == nvml.VERSION_MISMATCH:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from .. import labels
 from ..config import KernelConfig
@@ -15,8 +15,6 @@ from . import consent, data
 from .read import Found
 from .record import GpuNeed, Lock
 from .start import versions
-
-_NVML_SECONDS: Final = 5.0
 
 State = Literal["here", "missing", "too small"]
 
@@ -142,7 +140,7 @@ async def _completed(lock: Lock, engine: Engine) -> bool:
 async def _gpu(lock: Lock) -> Need:
     sample: nvml.Sample | nvml.NvmlError
     try:
-        sample = await nvml.sample_async(_NVML_SECONDS)
+        sample = await nvml.sample_async(nvml.PATIENCE_SECONDS)
     except nvml.NvmlError as error:
         sample = error
     return gpu(lock.gpu, lock.software.cuda, sample)

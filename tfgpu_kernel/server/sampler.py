@@ -1,7 +1,7 @@
 """Looks at GPUs and containers now and then, and remembers: one a server, whatever number of pages looks on.
 
 It works only while somebody looks or a kernel lives. NVML and /proc are asked in threads, and an NVML that hangs
-holds nobody up: who asks gets the last answer, and the cause.
+holds nobody up: who asks gets the last answer, and the cause once the driver's time is over.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,8 @@ FRESH_SECONDS: Final = 0.5
 """Who asks gets a sample that is no older: with a page that asks every two seconds, a change shows within three."""
 LOOKED_SECONDS: Final = 30.0
 """So long after the last look the sampler goes on, for a browser whose timers are slow in the background."""
-NVML_SECONDS: Final = 5.0
+FIRST_SECONDS: Final = 6.0
+"""How long somebody who asks waits for the very first sample."""
 PATIENCE_SECONDS: Final = 1.0
 """How long somebody who asks waits for a new sample where there is an old one."""
 KEEP_SECONDS: Final = 60.0
@@ -88,12 +89,12 @@ class Sampler:
         self.wake()
         if self._last is not None and time.monotonic() - self._last_taken < FRESH_SECONDS:
             return self._last
-        seconds = NVML_SECONDS + PATIENCE_SECONDS if self._last is None else PATIENCE_SECONDS
+        seconds = FIRST_SECONDS if self._last is None else PATIENCE_SECONDS
         try:
             return await asyncio.wait_for(asyncio.shield(self._take()), seconds)
         except asyncio.TimeoutError:
-            cause = f"NVML gave no answer within {seconds:g} s; a GPU may be in trouble"
-            return replace(self._last or Moment(time.time()), cause=cause)
+            # Slow is not broken: what was seen last holds until the driver's time is over, which is a moment, too.
+            return self._last or Moment(time.time(), cause=f"the NVIDIA driver has not answered yet ({nvml.SLOW})")
 
     def wake(self) -> None:
         """Sample for a while: somebody looks, or a kernel starts. Call it on the loop."""
@@ -133,7 +134,7 @@ class Sampler:
         asked = procfs.since_boot()
         sample, cause = None, ""
         try:
-            sample = await nvml.sample_async(NVML_SECONDS, KEEP_SECONDS)
+            sample = await nvml.sample_async(nvml.PATIENCE_SECONDS, KEEP_SECONDS)
         except nvml.NvmlError as error:
             cause = str(error)
         usages, memory = await asyncio.to_thread(self._read, sample, ours, asked)
