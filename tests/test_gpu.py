@@ -70,6 +70,7 @@ def test_one_gpu_is_told_whole(tmp_path: Path) -> None:
                 utilisation=37,
                 pci_bus_id="00000000:01:00.0",
                 processes={4711: 5 * GIB},
+                compute_mode="default",
             ),
         ),
     )
@@ -99,7 +100,7 @@ def test_mig_devices_tell_for_themselves(tmp_path: Path) -> None:
 
 
 def test_what_is_not_told_is_none(tmp_path: Path) -> None:
-    """An absent figure is None, never 0: utilisation, MIG, a process's memory (WSL2), a whole list."""
+    """An absent figure is None, never 0: utilisation, MIG, a process's memory (WSL2), the list of who computes."""
     state = machine(1).with_gpu(
         0,
         utilisation_percent=None,
@@ -113,7 +114,7 @@ def test_what_is_not_told_is_none(tmp_path: Path) -> None:
     assert (gpu.utilisation, gpu.mig_mode, gpu.memory, gpu.free_bytes, gpu.processes) == (None,) * 4 + (
         {7: None},
     )
-    lists = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v3")
+    lists = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
     mute = state.with_gpu(0, errors=dict.fromkeys(lists, doubled.NOT_SUPPORTED))
     assert sample(tmp_path, mute).gpus[0].processes is None
 
@@ -278,3 +279,17 @@ def test_who_sleeps_is_told(tmp_path: Path) -> None:
     """Whether a GPU stays started up while nobody uses it is told, or None."""
     state = machine(3).with_gpu(0, persistence=True).with_gpu(1, persistence=False)
     assert [gpu.persistent for gpu in sample(tmp_path, state).gpus] == [True, False, None]
+
+
+def test_an_old_driver_names_its_processes(tmp_path: Path) -> None:
+    """Drivers before R510 have the older call for processes alone, and it is asked."""
+    state = machine(1).with_gpu(0, processes=(Process(4711, GIB),))
+    (gpu,) = sample(tmp_path, state, "nvmlDeviceGetComputeRunningProcesses_v3").gpus
+    assert gpu.processes == {4711: GIB}
+
+
+def test_compute_modes_are_told(tmp_path: Path) -> None:
+    """How many processes may compute on a GPU, where the driver tells."""
+    state = machine(4).with_gpu(1, compute_mode=2).with_gpu(2, compute_mode=3).with_gpu(3, compute_mode=None)
+    told = [gpu.compute_mode for gpu in sample(tmp_path, state).gpus]
+    assert told == ["default", "prohibited", "exclusive-process", None]

@@ -14,7 +14,7 @@ import pytest
 from tfgpu_kernel import gpus, lease
 from tfgpu_kernel.config import KernelConfig
 from tfgpu_kernel.engine.base import Engine, EngineInfo
-from tfgpu_kernel.errors import GpusTaken, GpuUnusable
+from tfgpu_kernel.errors import ConfigError, GpusTaken, GpuUnusable
 from tfgpu_kernel.gpu import nvml, units
 from tfgpu_kernel.gpu.nvml import Gpu, Memory, NvmlError, Sample
 from tfgpu_kernel.image import choice, presets
@@ -158,3 +158,44 @@ def test_gpus_that_the_image_has_code_for_come_first(monkeypatch: pytest.MonkeyP
     lease.forget(run.path)
     assert granted(replace(before, suits=presets.suits("some/image:1")), run).uuids == ("GPU-0",)
     assert [unit.place for unit in units.units(machine(NEW, OLD))] == ["0", "1"]
+
+
+def test_a_compute_mode_counts(monkeypatch: pytest.MonkeyPatch, run: RunFolder) -> None:
+    """Nobody gets a GPU on which nobody may compute; one for a single process is free alone, also for who shares."""
+    closed, single = replace(NEW, compute_mode="prohibited"), replace(OLD, compute_mode="exclusive-process")
+    shows(monkeypatch, machine(closed, single))
+    before = judged()
+    assert [unit.uuid for unit in before.likely] == ["GPU-1"]
+    with pytest.raises(ConfigError, match="0, which this machine hasn't, or on which nobody may compute"):
+        judged(gpus=("0",))
+    assert granted(before, run).uuids == ("GPU-1",)
+    second = RunFolder(run.path.with_name("second"))
+    with pytest.raises(GpusTaken, match="one process at a time"):
+        granted(before, second)
+    lease.forget(run.path)
+    shows(monkeypatch, machine(closed, replace(single, processes={os.getpid(): GIB})))
+    with pytest.raises(GpusTaken, match=f"process {os.getpid()}"):
+        granted(before, second)
+    assert judged().likely, "who waits for it is judged all the same"
+    shows(monkeypatch, machine(closed))
+    with pytest.raises(GpuUnusable, match="compute mode Prohibited"):
+        judged()
+
+
+def test_exclusive_where_the_driver_names_no_processes(monkeypatch: pytest.MonkeyPatch, run: RunFolder) -> None:
+    """Then a GPU counts as free by its memory, and that is said."""
+    shows(monkeypatch, machine(gpu(0, "A", (8, 0), 9, processes=None), gpu(1, "A", (8, 0), 1, processes=None)))
+    steps: list[Step] = []
+
+    async def unmarked(*_: Any) -> None:
+        """Mark nothing in an engine: there is none."""
+
+    monkeypatch.setattr(lease, "_mark", unmarked)
+    config = KernelConfig(gpu_sharing="exclusive")
+    before = judged(gpu_sharing="exclusive")
+    assert asyncio.run(gpus.grant(before, config, NO_ENGINE, INFO, run, 0, steps.append)).uuids == ("GPU-1",)
+    assert [step.text for step in steps if step.notice] == [
+        "The driver doesn't say who computes on GPU 1; nobody seems to, by its memory."
+    ]
+    with pytest.raises(GpusTaken, match=r"9\.0 GiB of its memory are in use, and the driver doesn't say by whom"):
+        granted(before, run, gpu_sharing="exclusive", gpus=("0",))

@@ -106,7 +106,8 @@ async def judge(
         sample = await usable(info, config.gpu_request, report)
         taken_at = time.monotonic()
         here = units.units(sample)
-        likely = pick(replace(config, gpu_sharing="shared"), here, [], 0, suits=suits)
+        nobody = [replace(unit, computing=()) for unit in here]
+        likely = pick(config, nobody, [], 0, suits=suits)
         granted([unit.uuid for unit in likely], sample, info, config.gpu_request)
     except GpuUnusable as error:
         if config.gpu_required:
@@ -147,6 +148,10 @@ async def grant(
         report(Step("gpu", f"Running on the CPU: {error.message}"))
         return Grant(NO_GPU, cpu_because=error.message)
     report(Step("gpu", f"Using {', '.join(f'GPU {unit.place} ({unit.name})' for unit in given.units)}"))
+    unsure = [unit.place for unit in given.units if unit.computing is None]
+    if unsure and config.gpu_sharing == "exclusive":
+        text = f"The driver doesn't say who computes on GPU {', '.join(unsure)}; nobody seems to, by its memory."
+        report(Step("gpu", text, notice=True))
     return given
 
 
@@ -173,9 +178,14 @@ async def usable(engine: EngineInfo, way: GpuWay, report: Report) -> nvml.Sample
             f"The NVIDIA driver runs, but sees no GPU{f' that works ({lost})' if lost else ''}.",
             "check that the GPU is plugged in and not lent to a virtual machine (nvidia-smi -L).",
         )
+    if all(gpu.compute_mode == "prohibited" for gpu in sample.gpus):
+        raise GpuUnusable(
+            "Nobody may compute on any GPU of this machine (compute mode Prohibited).",
+            "allow it: sudo nvidia-smi -c DEFAULT.",
+        )
     if not units.units(sample):
         raise GpuUnusable(
-            "Each GPU of this machine is in MIG mode, and none is cut into MIG devices.",
+            "Each GPU of this machine on which one may compute is in MIG mode, and none is cut into MIG devices.",
             "make some (sudo nvidia-smi mig -cgi 9 -C), or turn MIG mode off (sudo nvidia-smi -mig 0).",
         )
     how(engine, way, sample.gpus[0].name)
@@ -309,7 +319,8 @@ def pick(
             return False
         if ahead and not users[unit.uuid]:
             return False
-        return config.gpu_sharing == "shared" or (not users[unit.uuid] and not unit.computing)
+        alone = config.gpu_sharing == "exclusive" or unit.compute_mode == "exclusive-process"
+        return not alone or (not users[unit.uuid] and unit.unused)
 
     candidates = here if isinstance(wanted, int) else wanted
     available = [unit for unit in candidates if free(unit)]
@@ -335,7 +346,9 @@ def _wanted(gpus: Gpus, here: Sequence[Unit]) -> int | tuple[Unit, ...]:
     missing = [name for name in gpus if name not in known]
     if missing:
         parts = [unit.place for unit in here if ":" in unit.place and unit.place.partition(":")[0] in missing]
-        cut = ", which is cut into MIG devices and can't be lent whole" if parts else ", which this machine hasn't"
+        cut = ", which is cut into MIG devices and can't be lent whole" if parts else (
+            ", which this machine hasn't, or on which nobody may compute"
+        )
         raise ConfigError(
             f"The setting gpus names {', '.join(missing)}{cut}.", f"choose among {', '.join(known)}."
         )

@@ -32,9 +32,13 @@ def taken(
 def _account(unit: Unit, holders: Sequence[Holder]) -> str:
     idle = " It is idle." if unit.utilisation == 0 and not unit.computing and unit.computing is not None else ""
     if holders:
-        return f"GPU {unit.place}: {', '.join(map(_holder, holders))}.{idle}"
+        one = " It takes one process at a time (compute mode)." if unit.compute_mode == "exclusive-process" else ""
+        return f"GPU {unit.place}: {', '.join(map(_holder, holders))}.{one}{idle}"
     if unit.computing:
         return f"GPU {unit.place}: process {', '.join(map(_process, unit.computing))}, which is no kernel with a lease."
+    if not unit.unused and unit.free_bytes is not None and unit.total_bytes is not None:
+        used = (unit.total_bytes - unit.free_bytes) / 2**30
+        return f"GPU {unit.place}: {used:.1f} GiB of its memory are in use, and the driver doesn't say by whom."
     return f"GPU {unit.place}: kept for who waits."
 
 

@@ -170,6 +170,13 @@ TABLE: Final = (
         "tensorflow",
     ),
     Trouble(
+        "gpu-closed",
+        r"CUDA_ERROR_DEVICE_UNAVAILABLE|CUDA-capable device\S* (?:is/are|are) busy or unavailable",
+        "The GPU lets no further process in: by its compute mode one alone may compute on it, or none.",
+        "see who has it (nvidia-smi); sudo nvidia-smi -c DEFAULT lets processes share it, until the next reboot.",
+        "tensorflow",
+    ),
+    Trouble(
         "gpu-memory",
         r"CUDA_ERROR_OUT_OF_MEMORY|failed to allocate .{0,40}(?:device|GPU) memory|OOM when allocating tensor",
         "The GPU's memory is full.",

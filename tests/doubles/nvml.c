@@ -195,6 +195,13 @@ nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major,
     return NVML_SUCCESS;
 }
 
+nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t device, nvmlComputeMode_t *mode) {
+    BEGIN_DEVICE(device);
+    if (gpu->compute_mode < 0) return NVML_ERROR_NOT_SUPPORTED;
+    *mode = (nvmlComputeMode_t)gpu->compute_mode;
+    return NVML_SUCCESS;
+}
+
 nvmlReturn_t nvmlDeviceGetPersistenceMode(nvmlDevice_t device, nvmlEnableState_t *mode) {
     BEGIN_DEVICE(device);
     if (slot >= 0 || gpu->persistence < 0) return NVML_ERROR_NOT_SUPPORTED;
@@ -251,6 +258,13 @@ static nvmlReturn_t give_processes(const gpu_t *gpu, int slot, unsigned int *cou
 
 nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int *infoCount,
                                                      nvmlProcessInfo_t *infos) {
+    BEGIN_DEVICE(device);
+    return give_processes(gpu, slot, infoCount, infos);
+}
+
+/* Drivers before R510 have this one alone; the header declares it no more. */
+__attribute__((visibility("default"))) nvmlReturn_t
+nvmlDeviceGetComputeRunningProcesses_v2(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_v2_t *infos) {
     BEGIN_DEVICE(device);
     return give_processes(gpu, slot, infoCount, infos);
 }

@@ -59,6 +59,7 @@ static void read_gpu(state_t *state, const char *line) {
     gpu->reserved = number_of(line, "reserved", 0);
     gpu->utilisation = (int)number_of(line, "util", (bytes_t)-1);
     gpu->mig_mode = (int)number_of(line, "mig", (bytes_t)-1);
+    gpu->compute_mode = (int)number_of(line, "compute", (bytes_t)-1);
     gpu->persistence = (int)number_of(line, "persistence", (bytes_t)-1);
     if (index + 1 > state->gpus) state->gpus = index + 1;
 }

@@ -26,7 +26,7 @@ typedef struct {
     bytes_t total, used, reserved;
     int utilisation; /* -1: not told */
     int mig_mode;    /* -1: the model knows no MIG */
-    int persistence; /* -1: not told */
+    int persistence, compute_mode; /* -1: not told */
     int migs, processes;
     mig_t mig[MAX_MIG];
     process_t process[MAX_PROCESSES];

@@ -55,8 +55,9 @@ class Mig:
 class Gpu:
     """One GPU. ``used_bytes`` is without the driver's reserve, as NVML's second memory call counts.
 
-    ``mig_mode`` None: the model knows no MIG; ``persistence`` None: the driver does not tell. ``errors`` maps an NVML
-    function, or :data:`EVERY`, to the code that it returns for this GPU alone.
+    ``mig_mode`` None: the model knows no MIG; ``persistence`` None: the driver does not tell. ``compute_mode`` is a
+    number of nvml.h's: 2 nobody may compute, 3 one process at a time. ``errors`` maps an NVML function, or
+    :data:`EVERY`, to the code that it returns for this GPU alone.
     """
 
     uuid: str
@@ -68,6 +69,7 @@ class Gpu:
     utilisation_percent: int | None = 0
     mig_mode: bool | None = None
     persistence: bool | None = None
+    compute_mode: int | None = 0
     mig: tuple[Mig, ...] = ()
     processes: tuple[Process, ...] = ()
     errors: Mapping[str, int] = field(default_factory=dict)
@@ -165,6 +167,8 @@ def _gpu_lines(index: int, gpu: Gpu) -> list[str]:
         fields.append(f"util={gpu.utilisation_percent}")
     if gpu.mig_mode is not None:
         fields.append(f"mig={int(gpu.mig_mode)}")
+    if gpu.compute_mode is not None:
+        fields.append(f"compute={gpu.compute_mode}")
     if gpu.persistence is not None:
         fields.append(f"persistence={int(gpu.persistence)}")
     lines = [" ".join([*fields, f"name={gpu.name}"])]

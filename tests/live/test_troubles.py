@@ -60,6 +60,8 @@ TENSORFLOW_TEXTS = {
     "library",
     "image-too-old-for-gpu": "F ./tensorflow/core/kernels/random_op_gpu.h:232] Non-OK-status: device kernel image is "
     "invalid",
+    "gpu-closed": "E cuda_driver.cc:282] failed call to cuDevicePrimaryCtxRetain: CUDA_ERROR_DEVICE_UNAVAILABLE: "
+    "CUDA-capable device(s) is/are busy or unavailable",
     "gpu-memory": "failed to allocate 11.0G: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
 }
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import pynvml
 
@@ -31,6 +31,14 @@ _CAUSES: Final = {
     ),
     pynvml.NVML_ERROR_NO_PERMISSION: "this user may not use the NVIDIA driver",
     pynvml.NVML_ERROR_GPU_IS_LOST: "a GPU has fallen off the bus; a reboot may bring it back",
+}
+ComputeMode = Literal["default", "prohibited", "exclusive-process"]
+"""How many processes may compute on a GPU at a time: any number, none, one."""
+_MODES: Final[Mapping[int, ComputeMode]] = {
+    pynvml.NVML_COMPUTEMODE_DEFAULT: "default",
+    pynvml.NVML_COMPUTEMODE_EXCLUSIVE_THREAD: "exclusive-process",  # old drivers' name for it
+    pynvml.NVML_COMPUTEMODE_PROHIBITED: "prohibited",
+    pynvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS: "exclusive-process",
 }
 _lock = threading.Lock()
 """Held while NVML is asked."""
@@ -113,6 +121,7 @@ class Gpu:
     processes: Processes | None = None
     drawing: frozenset[int] = frozenset()
     """Those of the processes that only draw, such as a desktop's display server."""
+    compute_mode: ComputeMode | None = None
     persistent: bool | None = None
     """Whether the driver keeps it started up while nobody uses it (persistence mode)."""
 
@@ -265,6 +274,7 @@ def _gpu(index: int) -> Gpu:
     mode = _or_none(pynvml.nvmlDeviceGetMigMode, handle)
     rates = _or_none(pynvml.nvmlDeviceGetUtilizationRates, handle)
     pci = _or_none(pynvml.nvmlDeviceGetPciInfo, handle)
+    compute_mode = _or_none(pynvml.nvmlDeviceGetComputeMode, handle)
     persistence = _or_none(pynvml.nvmlDeviceGetPersistenceMode, handle)
     processes, drawing = (None, frozenset[int]()) if mode and mode[0] else _processes(handle)
     return Gpu(
@@ -279,6 +289,7 @@ def _gpu(index: int) -> Gpu:
         mig_devices=tuple(_mig_devices(handle)) if mode and mode[0] else (),
         processes=processes,
         drawing=drawing,
+        compute_mode=None if compute_mode is None else _MODES.get(compute_mode),
         persistent=None if persistence is None else bool(persistence),
     )
 
@@ -303,15 +314,22 @@ def _memory(handle: Any) -> Memory | None:
 
 def _processes(handle: Any) -> tuple[Processes | None, frozenset[int]]:
     """Return who holds the device's memory, None where the driver doesn't tell, and who of them only draws."""
-    lists = [
-        _or_none(pynvml.nvmlDeviceGetComputeRunningProcesses, handle),
-        _or_none(pynvml.nvmlDeviceGetGraphicsRunningProcesses, handle),
-    ]
-    if lists == [None, None]:
+    # The second of each two is the one that drivers before R510 have.
+    computing = _first_told(
+        (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetComputeRunningProcesses_v2), handle
+    )
+    drawing = _first_told(
+        (pynvml.nvmlDeviceGetGraphicsRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses_v2), handle
+    )
+    if computing is None:  # who draws says nothing of who computes
         return None, frozenset()
     # A process that computes and draws is in both lists, with the same figure.
-    found = {process.pid: process.usedGpuMemory for one in lists if one for process in one}
-    return found, frozenset(found) - {process.pid for process in lists[0] or ()}
+    found = {process.pid: process.usedGpuMemory for process in (*computing, *(drawing or ()))}
+    return found, frozenset(found) - {process.pid for process in computing}
+
+
+def _first_told(calls: tuple[Callable[..., T], ...], handle: Any) -> T | None:
+    return next((told for call in calls if (told := _or_none(call, handle)) is not None), None)
 
 
 def _text(value: str | bytes) -> str:

@@ -1,14 +1,20 @@
 """What can be lent: whole GPUs, and of those that are cut the MIG devices. Pure: from a sample, and who holds what.
 
-A GPU in MIG mode is never lent whole by a count: CUDA sees none of it then but its devices.
+A GPU in MIG mode is never lent whole by a count: CUDA sees none of it then but its devices. One on which nobody may
+compute (compute mode Prohibited) is never lent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from .nvml import Processes, Sample
+from .nvml import ComputeMode, Processes, Sample
+
+LITTLE_BYTES: Final = 2**30
+"""What may be used, or a tenth of all where that is more, of a GPU on which nobody computes: the driver's reserve, and
+a desktop. TensorFlow takes most of the memory as it starts, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,21 @@ class Unit:
     total_bytes: int | None
     utilisation: int | None
     computing: Collection[int] | None
+    compute_mode: ComputeMode | None = None
+
+    @property
+    def is_mig(self) -> bool:
+        """Whether it is a MIG device. CUDA uses one of them in a process, whatever else is there."""
+        return ":" in self.place
+
+    @property
+    def unused(self) -> bool:
+        """Whether nobody computes on it; where the driver names no processes, whether little of its memory is used."""
+        if self.computing is not None:
+            return not self.computing
+        if self.free_bytes is None or self.total_bytes is None:
+            return True
+        return self.total_bytes - self.free_bytes <= max(LITTLE_BYTES, self.total_bytes // 10)
 
 
 def units(sample: Sample) -> tuple[Unit, ...]:
@@ -34,17 +55,20 @@ def units(sample: Sample) -> tuple[Unit, ...]:
     found = []
     for gpu in sample.gpus:
         memory = gpu.memory
+        if gpu.compute_mode == "prohibited":
+            continue
         if not gpu.mig_mode:
             found.append(
                 Unit(gpu.uuid, gpu.name, str(gpu.index), gpu.compute_capability, gpu.free_bytes,
-                     memory.total_bytes if memory else None, gpu.utilisation, _computing(gpu.processes, gpu.drawing))
+                     memory.total_bytes if memory else None, gpu.utilisation, _computing(gpu.processes, gpu.drawing),
+                     gpu.compute_mode)
             )  # fmt: skip
             continue
         for mig in gpu.mig_devices:
             found.append(
                 Unit(mig.uuid, mig.name or gpu.name, f"{gpu.index}:{mig.slot}", gpu.compute_capability,
                      mig.memory.free_bytes if mig.memory else None, mig.memory.total_bytes if mig.memory else None,
-                     None, _computing(mig.processes, ()))
+                     None, _computing(mig.processes, ()), gpu.compute_mode)
             )  # fmt: skip
     return tuple(found)
 
