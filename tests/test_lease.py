@@ -107,13 +107,28 @@ def test_who_waits_comes_first() -> None:
 def test_names_and_their_mistakes() -> None:
     """Indices and UUIDs name GPUs, each once; what isn't here is told with what is."""
     here = [unit("0"), unit("1:0"), unit("1:1")]
-    assert pick(here, gpus=("0", "GPU-0", "GPU-1:1")) == ["0", "1:1"]
+    assert pick([*here, unit("2")], gpus=("0", "GPU-0", "GPU-2")) == ["0", "2"]
     with pytest.raises(ConfigError, match="names 7, which this machine hasn't"):
         pick(here, gpus=("7",))
     with pytest.raises(ConfigError, match="cut into MIG devices"):
         pick(here, gpus=("1",))
     with pytest.raises(GpuUnusable, match="wants 4 GPUs, and this machine has 3"):
         pick(here, gpus=4)
+
+
+def test_one_mig_device_at_most() -> None:
+    """CUDA uses one MIG device in a process: several GPUs are whole ones; all is the best part where none is whole."""
+    parts = [unit("1:0", 5), unit("1:1", 10)]
+    here = [unit("0", 1), *parts, unit("2", 1)]
+    assert pick(here) == ["1:1"]
+    assert pick(here, gpus=2) == ["0", "2"]
+    assert pick(here, gpus="all") == ["0", "2"]
+    assert pick(parts, gpus="all") == ["1:1"]
+    assert pick(parts, [hold("1:1", "exclusive")], gpus="all") == ["1:0"]
+    for settings in ({"gpus": 3}, {"gpus": ("0", "1:0")}, {"gpus": ("1:0", "1:1")}):
+        with pytest.raises(ConfigError, match="CUDA uses one in a process") as caught:
+            pick(here, **settings)
+        assert "set gpus to 1" in caught.value.remedy
 
 
 def test_kernels_per_gpu() -> None:

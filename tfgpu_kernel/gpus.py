@@ -302,11 +302,13 @@ def pick(
 ) -> tuple[Unit, ...]:
     """Choose units: those named, all, or as many as wanted: such as the image suits, with most free memory. Pure.
 
+    Several are whole GPUs, and so are all; where there are none of those, all is the best MIG device.
+
     :param held: who holds what now, this kernel left out.
     :param ahead: how many wait longer: a unit that nobody has is theirs.
     :raises GpuUnusable: when there are fewer than wanted.
     :raises GpusTaken: when too few are free.
-    :raises ConfigError: when one is named that isn't here.
+    :raises ConfigError: when one is named that isn't here, or several with a MIG device among them.
     """
     wanted = _wanted(config.gpus, here)
     number = wanted if isinstance(wanted, int) else len(wanted)
@@ -322,7 +324,7 @@ def pick(
         alone = config.gpu_sharing == "exclusive" or unit.compute_mode == "exclusive-process"
         return not alone or (not users[unit.uuid] and unit.unused)
 
-    candidates = here if isinstance(wanted, int) else wanted
+    candidates = wanted if isinstance(wanted, tuple) else here if number == 1 else _whole(here)
     available = [unit for unit in candidates if free(unit)]
     if len(available) < number:
         raise holding.taken(number, candidates, available, held, ahead)
@@ -334,13 +336,15 @@ def pick(
 
 def _wanted(gpus: Gpus, here: Sequence[Unit]) -> int | tuple[Unit, ...]:
     if gpus == "all":
-        return tuple(here)
+        return _whole(here) or 1
     if isinstance(gpus, int):
         if gpus > len(here):
             raise GpuUnusable(
                 f"The kernel wants {gpus} GPUs, and this machine has {len(here)}.",
                 f"set gpus to {len(here)} or less; a GPU by its index is device=0.",
             )
+        if gpus > max(1, len(_whole(here))):
+            raise _one_mig(f"The kernel wants {gpus} GPUs, and this machine has {len(_whole(here))} that are whole")
         return gpus
     known = {name: unit for unit in here for name in (unit.place, unit.uuid)}
     missing = [name for name in gpus if name not in known]
@@ -353,7 +357,21 @@ def _wanted(gpus: Gpus, here: Sequence[Unit]) -> int | tuple[Unit, ...]:
             f"The setting gpus names {', '.join(missing)}{cut}.", f"choose among {', '.join(known)}."
         )
     # The same GPU by index and by UUID is one GPU.
-    return tuple(dict.fromkeys(known[name] for name in gpus))
+    chosen = tuple(dict.fromkeys(known[name] for name in gpus))
+    if len(chosen) > 1 and any(unit.is_mig for unit in chosen):
+        raise _one_mig(f"The setting gpus names {len(chosen)} GPUs ({', '.join(gpus)}) with a MIG device among them")
+    return chosen
+
+
+def _whole(here: Sequence[Unit]) -> tuple[Unit, ...]:
+    return tuple(unit for unit in here if not unit.is_mig)
+
+
+def _one_mig(what: str) -> ConfigError:
+    return ConfigError(
+        f"{what}; of MIG devices, CUDA uses one in a process, and nothing beside it.",
+        "set gpus to 1, or to one MIG device, or have a larger one made.",
+    )
 
 
 def check_share(policy: Policy, uid: int, more: int, held: Sequence[Holder]) -> None:
