@@ -199,3 +199,34 @@ def test_exclusive_where_the_driver_names_no_processes(monkeypatch: pytest.Monke
     ]
     with pytest.raises(GpusTaken, match=r"9\.0 GiB of its memory are in use, and the driver doesn't say by whom"):
         granted(before, run, gpu_sharing="exclusive", gpus=("0",))
+
+
+def cdi(*names: str) -> EngineInfo:
+    """Return an engine that has these NVIDIA devices by CDI, and no runtime of NVIDIA's."""
+    return replace(INFO, runtimes=("runc",), cdi=True, cdi_devices=tuple(f"nvidia.com/gpu={name}" for name in names))
+
+
+def test_all_is_a_device_where_there_is_no_other() -> None:
+    """WSL2's CDI specification has one device for all GPUs: that is asked for, and CUDA is told which are leased."""
+    sample = machine(NEW, OLD)
+    one = gpus.granted(["GPU-1"], sample, cdi("all"), "auto").request
+    assert one.host_config == {"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=all"]}]}
+    assert one.env == {"NVIDIA_VISIBLE_DEVICES": "void", "CUDA_VISIBLE_DEVICES": "GPU-1"}
+    two = gpus.granted(["GPU-0", "GPU-1"], sample, cdi("all"), "auto").request
+    assert two.host_config == one.host_config
+    assert two.env["CUDA_VISIBLE_DEVICES"] == "GPU-0,GPU-1"
+    usual = gpus.granted(["GPU-1"], sample, cdi("0", "1", "all"), "auto").request
+    assert usual.host_config == {"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=1"]}]}
+    assert usual.env == {"NVIDIA_VISIBLE_DEVICES": "void"}
+    with pytest.raises(GpuUnusable, match="doesn't have GPU 1"):
+        gpus.granted(["GPU-1"], sample, cdi("0", "all"), "auto")
+
+
+def test_podman_is_registered_by_cdi(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where podman has no NVIDIA device the remedy is a CDI specification, not Docker's runtime."""
+    monkeypatch.setattr(gpus, "HOOKS", ())
+    podman = replace(INFO, names_localhost=True)
+    for engine, remedy in ((INFO, "--runtime=docker"), (podman, "nvidia-ctk cdi generate")):
+        with pytest.raises(GpuUnusable) as caught:
+            gpus.how(replace(engine, runtimes=("crun", "runc")), "auto", "A100")
+        assert remedy in caught.value.remedy

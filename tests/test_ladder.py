@@ -31,3 +31,15 @@ def test_gpus_that_sleep_are_told_with_what_keeps_them_awake() -> None:
     assert "nvidia-persistenced" in asleep.remedy
     for awake in (GPU, replace(GPU, persistent=True), replace(GPU, persistent=False, processes={7: 2**20})):
         assert rung("nvml", awake).state == "ok"
+
+
+def test_podmans_remedies_are_podmans() -> None:
+    """podman, which lists runtimes of its own, is told of NVIDIA's devices by CDI, and has no daemon to restart."""
+    podman = replace(DOCKER, version="4.9.3", runtimes=("crun", "runc"), cdi=True, names_localhost=True)
+    registered = rung("registered", engine=podman)
+    assert registered.state == "broken"
+    assert registered.remedy == "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml."
+    assert rung("restart", engine=podman).state == "ok"
+    docker = replace(DOCKER, runtimes=("runc",), cdi=True)
+    assert "--runtime=docker" in rung("registered", engine=docker).remedy
+    assert rung("restart", engine=docker).state == "warning"

@@ -205,11 +205,13 @@ def how(engine: EngineInfo, way: GpuWay, gpu: str) -> Way:
         return "cdi"
     if any(shutil.which(hook) for hook in HOOKS):
         return "device-request"
+    register = "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"
+    if engine.names_localhost:  # podman reads CDI alone
+        register = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
     raise GpuUnusable(
         f"This machine has a GPU ({gpu}), but its engine {engine.version} knows neither the nvidia runtime nor an "
         "NVIDIA device by CDI, which lend GPUs to containers.",
-        "install nvidia-container-toolkit, then: sudo nvidia-ctk runtime configure --runtime=docker "
-        "&& sudo systemctl restart docker. More: jupyter tfgpu doctor.",
+        f"install nvidia-container-toolkit, then: {register}. More: jupyter tfgpu doctor.",
     )
 
 

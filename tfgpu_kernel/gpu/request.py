@@ -18,7 +18,10 @@ RUNTIME: Final = "nvidia"
 CAPABILITIES: Final = "compute,utility"
 """CUDA, and nvidia-smi with NVML; no graphics, video or display."""
 CDI_KIND: Final = "nvidia.com/gpu"
+CDI_ALL: Final = f"{CDI_KIND}=all"
+"""All of the machine's GPUs: the only device that NVIDIA's generator writes for WSL2."""
 VISIBLE: Final = "NVIDIA_VISIBLE_DEVICES"
+CUDA_VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 
 Way = Literal["runtime", "cdi", "device-request"]
 
@@ -44,9 +47,12 @@ def request(uuids: Sequence[str], way: Way = "runtime", cdi_names: Sequence[str]
         return NO_GPU
     exact = {VISIBLE: ",".join(uuids), "NVIDIA_DRIVER_CAPABILITIES": CAPABILITIES}
     if way == "cdi":
-        device: dict[str, Any] = {"Driver": "cdi", "DeviceIDs": list(cdi_names)}
+        device: dict[str, Any] = {"Driver": "cdi", "DeviceIDs": list(dict.fromkeys(cdi_names))}
         # The runtime may be the engine's default, and must not lend a second time.
-        return GpuRequest(tuple(uuids), {"DeviceRequests": [device]}, {VISIBLE: "void"})
+        env = {VISIBLE: "void"}
+        if CDI_ALL in cdi_names:
+            env[CUDA_VISIBLE] = ",".join(uuids)
+        return GpuRequest(tuple(uuids), {"DeviceRequests": [device]}, env)
     if way == "device-request":
         device = {"DeviceIDs": list(uuids), "Capabilities": [["gpu"]]}
         return GpuRequest(tuple(uuids), {"DeviceRequests": [device]}, exact)
@@ -56,7 +62,10 @@ def request(uuids: Sequence[str], way: Way = "runtime", cdi_names: Sequence[str]
 def cdi_name(uuid: str, place: str, known: Sequence[str]) -> str | None:
     """Return a GPU's qualified name among those that the engine knows, or None where it isn't there.
 
-    Specifications name devices by UUID, by place, or by both, as they were made.
+    Specifications name devices by UUID, by place, or by both, as they were made; where they name none, but all
+    together (WSL2), that is the name, and CUDA is told which.
     """
+    if {name for name in known if name.startswith(f"{CDI_KIND}=")} == {CDI_ALL}:
+        return CDI_ALL
     candidates = (f"{CDI_KIND}={uuid}", f"{CDI_KIND}={place}")
     return next((name for name in candidates if name in known), None)

@@ -176,7 +176,7 @@ def _restart(facts: Facts) -> Finding:
         return Finding("restart", title, "not reached", "Not looked at: the engine comes first.")
     if facts.engine.live_restore:
         return Finding("restart", title, "ok", "Kernels live on while the engine restarts (live-restore).")
-    if facts.engine.cdi and not facts.engine.runtimes:
+    if facts.engine.names_localhost:  # podman
         return Finding("restart", title, "ok", "This engine has no daemon whose restart would end kernels.")
     return Finding(
         "restart",

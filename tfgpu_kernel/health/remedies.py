@@ -70,7 +70,7 @@ def register(engine: EngineInfo) -> str:
             "this engine is a snap, which can't lend GPUs in a way that lasts: sudo snap remove docker, then install "
             "Docker from your distribution's or Docker's own packages."
         )
-    if engine.cdi and not engine.runtimes:
+    if engine.names_localhost:  # podman reads CDI alone
         return "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml."
     if engine.rootless:
         return (
