@@ -11,14 +11,16 @@ from typing import Any, cast
 
 import pytest
 
-from tfgpu_kernel import gpus, lease
+from tfgpu_kernel import gpus, launch, lease
 from tfgpu_kernel.config import KernelConfig
 from tfgpu_kernel.engine.base import Engine, EngineInfo
-from tfgpu_kernel.errors import ConfigError, GpusTaken, GpuUnusable
+from tfgpu_kernel.engine.docker import DockerEngine
+from tfgpu_kernel.errors import ConfigError, GpusTaken, GpuUnusable, ImageUnusable
 from tfgpu_kernel.gpu import nvml, units
 from tfgpu_kernel.gpu.nvml import Gpu, Memory, NvmlError, Sample
 from tfgpu_kernel.image import choice, presets
 from tfgpu_kernel.image.hardware import Hardware
+from tfgpu_kernel.image.ready import ReadyImage
 from tfgpu_kernel.lease import Holder
 from tfgpu_kernel.owner import Owner
 from tfgpu_kernel.policy import Policy
@@ -230,3 +232,28 @@ def test_podman_is_registered_by_cdi(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(GpuUnusable) as caught:
             gpus.how(replace(engine, runtimes=("crun", "runc")), "auto", "A100")
         assert remedy in caught.value.remedy
+
+
+def test_a_restart_asks_for_the_image_of_the_gpu_that_it_keeps(
+    monkeypatch: pytest.MonkeyPatch, run: RunFolder, tmp_path: Path
+) -> None:
+    """From launch on: the request's run folder reaches the judgement, and the image's choice follows from it."""
+    asked: list[str] = []
+
+    async def info(engine: DockerEngine) -> EngineInfo:
+        return INFO
+
+    async def ensure(reference: str, *_: Any) -> ReadyImage:
+        asked.append(reference)
+        raise ImageUnusable("It is enough to know which.", "")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(DockerEngine, "info", info)
+    monkeypatch.setattr(launch, "ensure", ensure)
+    shows(monkeypatch, machine(gpu(0, NEW.name, (8, 6), 20), OLD))
+    hold(0, run)
+    for followed in (run, None):
+        request = launch.Request("k", "tfgpu", str(tmp_path), str(tmp_path), {}, run=followed)
+        with pytest.raises(ImageUnusable):
+            asyncio.run(launch.prepare(request, KernelConfig(), DockerEngine("unix:///nowhere"), unheard))
+    assert asked == ["tensorflow/tensorflow:2.17.0-gpu", "tensorflow/tensorflow:latest-gpu-py3"]

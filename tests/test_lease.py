@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from tfgpu_kernel import gpus, lease
+from tfgpu_kernel import lease, picking
 from tfgpu_kernel.config import KernelConfig, Sharing
 from tfgpu_kernel.engine.base import Engine
 from tfgpu_kernel.errors import ConfigError, GpusTaken, GpuUnusable, TfgpuError
@@ -57,7 +57,7 @@ def places(chosen: Sequence[Unit]) -> list[str]:
 
 def pick(here: Sequence[Unit], held: Sequence[Holder] = (), ahead: int = 0, **settings: Any) -> list[str]:
     """Choose, and return the places."""
-    return places(gpus.pick(KernelConfig(**settings), here, held, ahead))
+    return places(picking.pick(KernelConfig(**settings), here, held, ahead))
 
 
 def test_most_free_memory_first() -> None:
@@ -135,9 +135,9 @@ def test_kernels_per_gpu() -> None:
     """The policy's limit of kernels on a GPU makes it full for one more."""
     here = [unit("0"), unit("1", 5)]
     limits = Policy(kernels_per_gpu=1)
-    assert places(gpus.pick(KernelConfig(), here, [hold("0")], 0, limits)) == ["1"]
+    assert places(picking.pick(KernelConfig(), here, [hold("0")], 0, limits)) == ["1"]
     with pytest.raises(GpusTaken):
-        gpus.pick(KernelConfig(), here, [hold("0"), hold("1")], 0, limits)
+        picking.pick(KernelConfig(), here, [hold("0"), hold("1")], 0, limits)
 
 
 def test_a_cut_gpu_is_its_parts() -> None:

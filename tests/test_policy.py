@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tfgpu_kernel import gpus, policy
+from tfgpu_kernel import picking, policy
 from tfgpu_kernel.config import KernelConfig
 from tfgpu_kernel.errors import ConfigError, PolicyRefused
 from tfgpu_kernel.lease import Holder
@@ -122,6 +122,6 @@ def test_memory_is_capped() -> None:
 def test_a_users_share_of_gpus() -> None:
     """What one user's kernels hold together is limited; other users' kernels don't count."""
     held = [Holder("GPU-a", "shared", 1000, "", "/r1", 0.0), Holder("GPU-b", "shared", 1001, "", "/r2", 0.0)]
-    gpus.check_share(Policy(gpus_per_user=2), 1000, 1, held)
+    picking.check_share(Policy(gpus_per_user=2), 1000, 1, held)
     with pytest.raises(PolicyRefused, match="your kernels hold 1 already"):
-        gpus.check_share(Policy(gpus_per_user=1), 1000, 1, held)
+        picking.check_share(Policy(gpus_per_user=1), 1000, 1, held)

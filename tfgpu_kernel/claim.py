@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from . import additions, bootfile, cells, gpus, lease, runfolder, waiting, wary
+from . import additions, bootfile, cells, gpus, lease, picking, runfolder, waiting, wary
 from .boot.narrow import NAME as CUDA_CHOICE
 from .boot.variables import matters_early
 from .boot.warm import COLD_FILE
@@ -213,7 +213,7 @@ def _unfit_gpus(prepared: Prepared, entry: Waiting) -> str:
         return "" if held <= set(entry.gpus) else "the GPUs are others than the kernel had"
     try:
         seen = [unit for unit in units.units(judged.sample) if unit.uuid in entry.gpus]
-        gpus.pick(_choice(config, entry), seen, lease.holders(), len(lease.waiting()), judged.policy)
+        picking.pick(_choice(config, entry), seen, lease.holders(), len(lease.waiting()), judged.policy)
     except TfgpuError as error:
         return f"the GPUs can't be had: {error.message}"
     return ""
