@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +158,45 @@ async def test_login_comes_from_dockers_own_configuration(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {server.address: "fake"}}))
     assert len((await present(reference, engine, KernelConfig(), unheard)).layers) == LAYERS
+
+
+@pytest.mark.filterwarnings("ignore:docker-credential-desktop not installed")
+@pytest.mark.parametrize("says", ["", "exec format error"])
+async def test_credential_helper_that_does_not_run(
+    engine: Engine,
+    reference: str,
+    server: registry.Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    says: str,
+) -> None:
+    """What Docker Desktop left behind hinders no pull and no build; where a login is needed, it is named."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"credsStore": "desktop"}))
+    if says:
+        helper = tmp_path / "docker-credential-desktop"
+        helper.write_text(f"#!/bin/sh\ncat >/dev/null\necho '{says}'\nexit 1\n")
+        helper.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    server.fault = "login"
+    with pytest.raises(ImageNotFound, match="only to those who log in") as caught:
+        await present(reference, engine, KernelConfig(), unheard)
+    assert "The credential helper desktop in".lower() in caught.value.remedy.lower()
+    with pytest.raises(ImageNotFound) as caught:
+        await engine.registry_digest(reference, 10)
+    assert "remove credsStore" in caught.value.remedy
+    server.fault = ""
+    assert (await engine.registry_digest(reference, 10)).startswith("sha256:")
+    assert len((await present(reference, engine, KernelConfig(), unheard)).layers) == LAYERS
+    with io.BytesIO() as buffer:
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            text = f"FROM {reference}\n".encode()
+            entry = tarfile.TarInfo("Dockerfile")
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text))
+        context = buffer.getvalue()
+    said = [event.status async for event in engine.build(context, tag=reference, labels={})]
+    assert any("Successfully built" in status for status in said)
 
 
 async def test_cut_connections_are_taken_up_again(engine: Engine, reference: str, server: registry.Registry) -> None:

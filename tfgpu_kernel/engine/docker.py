@@ -27,7 +27,7 @@ from docker.transport import UnixHTTPAdapter
 from docker.utils import parse_repository_tag
 
 from .. import errors
-from . import cdi
+from . import cdi, logins
 from .base import ContainerRecord, EngineInfo, ExecResult, Exit, ImageEvent, ImageRecord
 from .events import Watcher
 from .stream import pumped
@@ -271,13 +271,18 @@ class DockerEngine:
         """Pull an image; closing the iterator cancels the pull."""
         repository, tag = _split(reference)
         return self._stream(
-            lambda api: api.pull(repository, tag=tag, stream=True, decode=True), reference
+            lambda api: logins.stream(
+                lambda login: api.pull(repository, tag=tag, stream=True, decode=True, auth_config=login)
+            ),
+            reference,
         )
 
     async def registry_digest(self, reference: str, seconds: float) -> str:
         """Ask the image's registry, through the engine, for the digest behind a reference."""
         try:
-            found = await self._call(lambda api: api.inspect_distribution(reference), seconds)
+            found = await self._call(
+                lambda api: logins.logged_in(lambda login: api.inspect_distribution(reference, login)), seconds
+            )
         except errors.EngineNotAnswering as error:
             raise errors.RegistryUnreachable(
                 f"The registry of {reference} gave no answer within {seconds:g} s.",
@@ -384,7 +389,7 @@ class DockerEngine:
 
     def _new_client(self, seconds: float = CALL_SECONDS) -> docker.APIClient:
         """Make a client for the calling thread; it asks the engine for its version, within ``seconds``."""
-        client = docker.APIClient(base_url=self._address, version="auto", timeout=int(seconds))
+        client = logins.Client(base_url=self._address, version="auto", timeout=int(seconds))
         if self.is_local:
             # docker-py keeps a connection for each of the last 25 URLs, and container ids make each URL a new
             # one; its own argument for less (num_pools) has no effect on unix sockets.

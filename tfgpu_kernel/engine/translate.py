@@ -10,6 +10,7 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 
 from .. import errors, troubles
+from .logins import WithoutLogin
 
 _NO_SPACE: Final = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 _ENDED: Final = re.compile(
@@ -100,14 +101,16 @@ def translated(error: Exception, address: str, subject: str = "") -> errors.Tfgp
     if _LOGIN.search(text):
         return errors.ImageNotFound(
             f"The registry shows {subject or 'the image'} only to those who log in.",
-            f"log in: docker login{_host(subject)}.",
+            error.remedy if isinstance(error, WithoutLogin) else f"log in: docker login{_host(subject)}.",
             text,
         )
     if _NO_IMAGE.search(text):
         return errors.ImageNotFound(
             f"There is no image {subject or ''} here, and its registry has none of that name, or shows it "
             "only to those who log in.".replace("image  here", "such image here"),
-            "check the name and tag, or log in (docker login).",
+            f"check the name and tag; or {error.remedy}"
+            if isinstance(error, WithoutLogin)
+            else "check the name and tag, or log in (docker login).",
             text,
         )
     # docker-py wraps the time-out of its first question in an exception of its own.
