@@ -150,7 +150,12 @@ class Launches implements ILaunches {
   }
 
   private async _load(): Promise<void> {
+    const asked = ++this._asked;
     const [all, dead] = await Promise.all([ask(), deaths()]);
+    if (asked < this._answered) {
+      return; // a later question was answered before
+    }
+    this._answered = asked;
     this._current = all.filter(launch => launch.ended === null);
     for (const launch of all) {
       const key = `${launch.kernel_id} ${launch.started}`;
@@ -231,6 +236,8 @@ class Launches implements ILaunches {
   private _current: ILaunch[] = [];
   private _troubles: ITrouble[] = [];
   private _first = true;
+  private _asked = 0;
+  private _answered = 0;
 }
 
 function concerns(trouble: ITrouble, of: ILaunch | IDeath): boolean {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ IMAGES: Final = _REPOSITORY / ("docs/images" if os.environ.get("TFGPU_SCREENSHOT
 _AXE: Final = _REPOSITORY / "labextension/node_modules/axe-core/axe.min.js"
 LOAD_MS: Final = 60_000
 KERNEL_MS: Final = 60_000
+_BROKEN_OFF: Final = re.compile("ERR_|Failed to fetch|WebSocket is closed before")
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Lab:
     console: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     _expected: list[re.Pattern[str]] = field(default_factory=list)
+    _leaving: bool = False
 
     def __post_init__(self) -> None:
         self.page.on("console", self._hear)
@@ -48,8 +51,22 @@ class Lab:
     def open(self, path: str = "lab?reset") -> None:
         """Load JupyterLab and wait until it is there."""
         joined = "&" if "?" in path else "?"
-        self.page.goto(f"{self.server.url}{path}{joined}token={self.server.token}")
+        with self._left():
+            self.page.goto(f"{self.server.url}{path}{joined}token={self.server.token}")
         self.ready()
+
+    def reload(self) -> None:
+        """Load the page anew, and wait until it is there."""
+        with self._left():
+            self.page.reload()
+        self.ready()
+
+    @contextmanager
+    def _left(self) -> Iterator[None]:
+        """Take no notice of what a page complains of as it is left: what it had asked for is broken off."""
+        self._leaving = True
+        yield
+        self._leaving = False
 
     def ready(self) -> None:
         """Wait until the application stands."""
@@ -162,4 +179,5 @@ class Lab:
             self._note(line)
 
     def _note(self, text: str) -> None:
-        self.errors.append(text)
+        if not (self._leaving and _BROKEN_OFF.search(text)):
+            self.errors.append(text)

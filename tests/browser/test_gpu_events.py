@@ -15,7 +15,7 @@ from tests.live.gpu_machine import needs_own_engine
 
 from .page import Lab
 from .serving import Server
-from .test_gpus import PROMPT_MS, Driver, driver, gpu, gpu_lab, gpu_server, panel, python_of, start
+from .test_gpus import Driver, driver, gpu, gpu_lab, gpu_server, panel, python_of, start
 
 __all__ = ["driver", "gpu_lab", "gpu_server"]  # fixtures
 pytestmark = [needs_own_engine, pytest.mark.nightly]
@@ -29,8 +29,8 @@ def test_ready_kernels_are_marked(gpu_lab: Lab, driver: Driver) -> None:
     driver.hold(python_of(waiting(server)[0]), 0, GIB)
     shown = panel(gpu_lab)
     card = gpu(gpu_lab, 0)
-    expect(card.get_by_role("listitem")).to_contain_text(re.compile(r"taken\.ipynb.*2 GiB"), timeout=PROMPT_MS)
-    expect(card).to_contain_text(re.compile(r"1 warm kernel\s*1 GiB"), timeout=PROMPT_MS)
+    expect(card.get_by_role("listitem")).to_contain_text(re.compile(r"taken\.ipynb.*2 GiB"))
+    expect(card).to_contain_text(re.compile(r"1 warm kernel\s*1 GiB"))
     expect(card).not_to_contain_text("other process")
     expect(shown.locator(".tfgpu-Foot")).to_contain_text(re.compile(r"1 warm kernel, \d+ MiB RAM"))
     gpu_lab.command("running:show-panel")

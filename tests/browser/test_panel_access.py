@@ -12,7 +12,7 @@ from tests.doubles.state import GIB
 from tests.live.gpu_machine import needs_own_engine
 
 from .page import Lab
-from .test_gpus import PROMPT_MS, Driver, driver, gpu, gpu_lab, gpu_server, panel, start
+from .test_gpus import Driver, driver, gpu, gpu_lab, gpu_server, panel, start
 
 __all__ = ["driver", "gpu_lab", "gpu_server"]  # fixtures
 pytestmark = [needs_own_engine, pytest.mark.nightly]
@@ -48,7 +48,7 @@ def test_the_keyboard_does_it_all(gpu_lab: Lab, driver: Driver) -> None:
     shown = gpu_lab.page.get_by_role("region", name="GPUs", exact=True)
     expect(shown).to_be_focused()
     names = gpu(gpu_lab, 0).locator(".tfgpu-Row-link")
-    expect(names).to_have_text(["b.ipynb", "a.ipynb"], timeout=PROMPT_MS)
+    expect(names).to_have_text(["b.ipynb", "a.ipynb"])
     order = shown.get_by_label("Sort by")
     tab_to(gpu_lab, order)
     keys.press("ArrowDown")
@@ -76,7 +76,7 @@ def test_screen_readers_and_any_width(gpu_lab: Lab, driver: Driver) -> None:
     driver.hold(start(gpu_lab, "a_notebook_with_a_rather_long_name.ipynb"), 0, 36 * GIB)
     start(gpu_lab, "cpu.ipynb", "cpu")
     shown = panel(gpu_lab)
-    expect(gpu(gpu_lab, 0).get_by_role("listitem")).to_contain_text("36 GiB", timeout=PROMPT_MS)
+    expect(gpu(gpu_lab, 0).get_by_role("listitem")).to_contain_text("36 GiB")
     for dark in (False, True):
         gpu_lab.theme(dark=dark)
         assert gpu_lab.violations("#tfgpu-panel", ".tfgpu-Status") == []

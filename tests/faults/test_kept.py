@@ -109,7 +109,8 @@ def test_kept_output_is_bounded(server: Server) -> None:
         time.sleep(0.3)
         server.kill()
     time.sleep(6)
-    [run] = (server.root.parent / "runtime/tfgpu").iterdir()
+    # a kernel may be made ready beside it
+    run = next(one for one in (server.root.parent / "runtime/tfgpu").iterdir() if list((one / "io").glob("kept*")))
     kept = list((run / "io").glob("kept*"))
     assert kept
     assert sum(file.stat().st_size for file in kept) < 2 * 4 * 2**20 + 2**20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -225,6 +226,7 @@ async def test_a_killed_program_leaves_nothing_behind_a_sweep(
     place = Place(workspace.parent / "runtime")
     chance = random.Random(SEED)  # noqa: S311 - chance, not secrecy
     Bench(workspace, "", chance).program("start")
+    await asyncio.sleep(SETTLE_SECONDS)  # what the engine was told to make just before, it makes
     gone = f"{Owner.current().boot}/{Owner.current().namespace}/1/1"
 
     def work(owner: str) -> str:

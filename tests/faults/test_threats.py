@@ -104,7 +104,8 @@ def test_the_key_is_nowhere_but_in_its_files(server: Server) -> None:
     kernel_id = model["kernel"]["id"]
     with server.page(kernel_id) as page:
         page.run("print(1)")
-    [run] = (server.root.parent / "runtime/tfgpu").iterdir()
+    runs = (server.root.parent / "runtime/tfgpu").iterdir()
+    run = next(one for one in runs if (one / "handover.json").exists())  # a kernel may be made ready beside it
     key = json.loads((run / "handover.json").read_text())["connection"]["key"]
     name = f"tfgpu-{run.name}"
     places = {
@@ -430,4 +431,4 @@ def test_no_port_of_this_machine_is_opened(server: Server) -> None:
 
     before = listening()
     server.session("ports.ipynb")
-    assert {row for row in listening() - before if row.startswith("0" * 8)} == set()
+    assert listening() - before == set()

@@ -32,9 +32,9 @@ def test_a_death_is_told_by_its_cause(kernels: Path, workspace: Path) -> None:
 def test_a_cell_that_takes_too_long_is_named(kernels: Path, workspace: Path) -> None:
     """The time limit of a cell ends the run in words, and outputs so far are kept."""
     late = made(workspace / "late.ipynb", "print('before')", "import time; print('begun', flush=True); time.sleep(60)")
-    said = tfgpu("execute", late, "--timeout", "1", code=1)
+    said = tfgpu("execute", late, "--timeout", "5", code=1)
     assert "Traceback" not in said
-    assert "Cell 2 took longer than 1 s" in said
+    assert "Cell 2 took longer than 5 s" in said
     assert printed(late) == ["before\n", "begun\n"]
 
 

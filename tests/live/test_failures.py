@@ -245,7 +245,7 @@ async def test_engine_hangs(at_odd: Daemon, workspace: Path) -> None:
             await asyncio.sleep(0.01)
             lag = max(lag, time.monotonic() - began)
         assert isinstance(starting.result(), errors.EngineNotAnswering)
-        assert lag < 0.5
+        assert lag < 1.5
     finally:
         os.kill(at_odd.pid, signal.SIGCONT)
     assert await works(workspace)

@@ -128,7 +128,10 @@ async def test_cancelled_completion_leaves_nothing(engine: Engine, slim: str, fr
     config = KernelConfig(pull="never", packages=("tqdm", "tabulate", "networkx"))
     task = asyncio.create_task(ensure(slim, engine, config, hear))
     await asyncio.wait_for(begun.wait(), 60)
-    await asyncio.sleep(1)  # pip takes some seconds
+    for _ in range(300):
+        if len(workshops()) > len(before):  # in which pip takes some seconds
+            break
+        await asyncio.sleep(0.1)
     assert len(workshops()) == len(before) + 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -227,8 +227,9 @@ async def test_pull_never_asks_no_registry(engine: Engine, reference: str, serve
 async def test_pull_always_looks_for_a_newer_one(engine: Engine, reference: str, server: registry.Registry) -> None:
     """With pull=always the registry is asked although the image is here."""
     await present(reference, engine, KernelConfig(), unheard)
-    server.blob_bytes = 0
+    server.blob_bytes, server.pulls = 0, 0
     await present(reference, engine, KernelConfig(pull="always"), unheard)
+    assert server.pulls >= 1, "nobody asked"
     assert server.blob_bytes == 0, "what is here was downloaded again"
 
 

@@ -180,6 +180,7 @@ async def test_many_processes_claim_at_once(kernels: Path, workspace: Path, slim
         assert len(taken) == len(set(taken)) == claims
         assert mine & set(taken)
         # The kernel is the caller's only after "go": whoever is gone before has taken nothing.
+        await one_ready(kept)
         run, entry = waiting.offered(find.engine())[0]
         answered = await waiting.connect(run, {"claim": {"env": {}, "unset": [], "cwd": "/", "key": None}})
         assert answered is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,8 +55,8 @@ def test_execute_runs(notebook: Path) -> None:
     assert '"seconds_to_ready"' in facts.read_text()
 
 
-def test_console_runs_a_cell(kernels: Path, workspace: Path) -> None:
+def test_console_runs_a_cell(kernels: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``jupyter console --kernel tfgpu`` runs a cell and ends its kernel when it leaves."""
-    os.chdir(workspace)
+    monkeypatch.chdir(workspace)
     told = run("-m", "jupyter", "console", "--kernel", "tfgpu", "--simple-prompt", stdin=f"{CODE}\nexit\n")
     assert SAID in told

@@ -258,10 +258,11 @@ async def test_7_init_passes_signals_on(kernels: Path, workspace: Path, slim: st
     finally:
         docker("rm", "--force", bare)
     async with kernel(workspace) as driven:
-        cell = asyncio.ensure_future(driven.run("while True: pass"))
-        await asyncio.sleep(0.5)
+        cell = asyncio.ensure_future(driven.run("open('runs', 'w').close()\nwhile True: pass"))
+        while not (workspace / "runs").exists():
+            await asyncio.sleep(0.05)
         await driven.manager.interrupt_kernel()
-        assert "KeyboardInterrupt" in await asyncio.wait_for(cell, 2)
+        assert "KeyboardInterrupt" in await asyncio.wait_for(cell, 10)
         container = provisioner(driven.manager)._kernel.container  # type: ignore[union-attr]
         began = time.monotonic()
         await engine.stop(container, 10)
@@ -394,7 +395,7 @@ async def test_11_a_hung_engine_stalls_nothing(
     monkeypatch.setattr("tfgpu_kernel.sweep._swept", {hung})
     monkeypatch.setenv("DOCKER_HOST", hung)
     starts = asyncio.gather(*(start(workspace) for _ in range(4)))
-    assert await worst_lag(starts) < HUNG_SECONDS / 6  # a blocked call would hold the loop for all of them
+    assert await worst_lag(starts) < HUNG_SECONDS / 2  # a blocked call would hold the loop for all of them
     errors = starts.result()
     assert all(isinstance(error, EngineNotAnswering) for error in errors), errors
     assert "takes" not in str(errors[0])

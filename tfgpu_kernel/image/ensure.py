@@ -29,6 +29,9 @@ from .pull import pull
 from .ready import ReadyImage
 from .shared import once
 
+_CLEAN_UP_SECONDS: Final = 15.0
+"""Who gives up first takes away what it had begun."""
+
 
 async def ensure(
     reference: str, engine: Engine, config: KernelConfig, report: Report, hardware: Hardware | None = None
@@ -137,7 +140,7 @@ async def _within(seconds: float, reference: str, making: Coroutine[None, None, 
 async def _no_longer(seconds: float, reference: str, shared: Coroutine[None, None, ImageRecord]) -> ImageRecord:
     """Wait for work that others may do; it has a limit of its own, which only who waits for somebody else exceeds."""
     try:
-        return await asyncio.wait_for(shared, seconds + 1)
+        return await asyncio.wait_for(shared, seconds + _CLEAN_UP_SECONDS)
     except asyncio.TimeoutError:
         raise RegistryUnreachable(
             f"Another program has been getting {reference} for longer than pull_timeout ({seconds:g} s).",
