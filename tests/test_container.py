@@ -122,5 +122,9 @@ def test_granted_gpus_beat_the_environment() -> None:
 
 
 def test_user_settings_beat_the_defaults() -> None:
-    """A default that only helps gives way to what the user says."""
+    """A default that only helps gives way to what the user says; so does which parts of the driver are lent."""
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in body(("GPU-1",))["Env"]
+    asked = "compute,utility,video"
+    made = body(("GPU-1",), env=(("NVIDIA_DRIVER_CAPABILITIES", asked),))
+    assert [entry for entry in made["Env"] if "CAPABILITIES" in entry] == [f"NVIDIA_DRIVER_CAPABILITIES={asked}"]
     assert "TF_FORCE_GPU_ALLOW_GROWTH=false" in body(env=(("TF_FORCE_GPU_ALLOW_GROWTH", "false"),))["Env"]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import subprocess
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from tfgpu_kernel.cli import parser
+from tfgpu_kernel.config import KernelConfig
 from tfgpu_kernel.errors import ImageNotFound
 from tfgpu_kernel.image import debian, ensure, unbuilt
 from tfgpu_kernel.image.build import recipe
 from tfgpu_kernel.image.debian import Release
 from tfgpu_kernel.image.presets import PRESETS, Preset
+from tfgpu_kernel.progress import unheard
 
 HOSTS = [Release("debian", name) for name in ("bullseye", "bookworm", "trixie", "sid")]
 HOSTS += [Release("ubuntu", name) for name in ("focal", "jammy", "noble", "plucky")]
@@ -50,3 +54,26 @@ def test_elsewhere_it_is_carried_over(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"image save {BUILT[0].reference}" in error.remedy
     assert "image load -i FILE" in error.remedy
     assert "or name another" in ensure.not_built(replace(BUILT[0], reference="tfgpu/other:1").reference).remedy
+
+
+class _Having:
+    """An engine that has one image, and would be asked to pull."""
+
+    address = "unix:///nowhere"
+
+    def __init__(self, reference: str) -> None:
+        self.reference = reference
+
+    async def image(self, reference: str) -> str | None:
+        """Look it up."""
+        return "the image" if reference == self.reference else None
+
+
+@pytest.mark.parametrize("reference", [BUILT[0].reference, f"{ensure.OURS}mine:1-2"])
+@pytest.mark.parametrize("pull", ["missing", "always", "never"])
+def test_what_is_built_is_taken_whatever_pull_says(reference: str, pull: Any) -> None:
+    """No registry has a newer one, so "always" can't mean that one is asked, nor that the image isn't there."""
+    config = KernelConfig(pull=pull)
+    assert asyncio.run(ensure.present(reference, cast("Any", _Having(reference)), config, unheard)) == "the image"
+    with pytest.raises(ImageNotFound, match="has not been built"):
+        asyncio.run(ensure.present(reference, cast("Any", _Having("another")), config, unheard))

@@ -10,7 +10,7 @@ from typing import Any, Final
 from .config import KernelConfig
 from .connection import CONNECTION_FILE, CONTAINER_FOLDER
 from .engine.base import EngineInfo
-from .gpu.request import GpuRequest
+from .gpu.request import VISIBLE, GpuRequest
 from .identity import Identity
 from .labels import KernelLabels
 from .mounts import CONTAINER_CACHE, CONTAINER_HOME, Mounts
@@ -92,6 +92,8 @@ def _environment(plan: Plan) -> list[str]:
         "TFDS_DATA_DIR": f"{CONTAINER_CACHE}/tensorflow-datasets",
         "CUDA_CACHE_PATH": f"{CONTAINER_CACHE}/cuda",
         "CUDA_CACHE_MAXSIZE": str(CUDA_CACHE_BYTES),
+        # Which parts of the driver are lent is the user's choice; which GPUs are is not.
+        **{name: text for name, text in plan.gpu.env.items() if name != VISIBLE},
     }
     ours = {
         "HOME": CONTAINER_HOME,
@@ -99,7 +101,7 @@ def _environment(plan: Plan) -> list[str]:
         "LOGNAME": plan.identity.name,
         "PYTHONNOUSERSITE": "1",
         "IPYTHONDIR": f"{CONTAINER_HOME}/.ipython",
-        **plan.gpu.env,
+        **{name: text for name, text in plan.gpu.env.items() if name == VISIBLE},
     }
     values = {**defaults, **plan.env, **dict(plan.config.env), **ours}
     # A name without "=" takes the variable away, should the image set it: with init in between, ipykernel

@@ -123,9 +123,7 @@ async def _pull(arguments: argparse.Namespace, engine: Engine) -> int:
     machine = await _hardware(engine)
     chosen = choice.choose(named, machine)
     reference = chosen.reference
-    # What is built here is no registry's, so there is nothing newer to ask for.
-    pull: config.Pull = "missing" if reference.startswith(presets.BUILT) else "always"
-    settings = config.KernelConfig(pull=pull, pull_timeout=config.seconds("timeout", arguments.timeout))
+    settings = config.KernelConfig(pull="always", pull_timeout=config.seconds("timeout", arguments.timeout))
     if chosen.because:
         _say(chosen.because)
     with shown() as report:

@@ -45,7 +45,7 @@ async def ensure(
     :raises ImageBuildFailed: when adding what it lacks failed.
     """
     machine = hardware or Hardware()
-    found = await engine.image(reference) if config.pull != "always" else None
+    found = await engine.image(reference) if _will_do(reference, config) else None
     warnings = () if found else warned(foresee(reference, machine), report, machine)
     if config.locked is not None:
         record = await locked.present(reference, config.locked, engine, config, report)
@@ -69,11 +69,11 @@ def warned(sentences: tuple[str, ...], report: Report, machine: Hardware) -> tup
 async def present(reference: str, engine: Engine, config: KernelConfig, report: Report) -> ImageRecord:
     """Return the engine's image of that name, pulled if the configuration says so."""
     report(Step("resolving", f"Looking for {reference}"))
-    if config.pull != "always":
+    if _will_do(reference, config):
         record = await engine.image(reference)
         if record is not None:
             return record
-    if reference.startswith((BUILT, OURS)):
+    if made_here(reference):
         raise not_built(reference)
     if config.pull == "never":
         raise ImageNotFound(
@@ -86,6 +86,16 @@ async def present(reference: str, engine: Engine, config: KernelConfig, report: 
         report,
     )
     return await _no_longer(config.pull_timeout, reference, shared)
+
+
+def _will_do(reference: str, config: KernelConfig) -> bool:
+    """Return whether an image that is here will do, so that its registry need not be asked for a newer one."""
+    return config.pull != "always" or made_here(reference)
+
+
+def made_here(reference: str) -> bool:
+    """Return whether it is an image that no registry has, so that no setting makes us ask one."""
+    return reference.startswith((BUILT, OURS))
 
 
 def not_built(reference: str) -> ImageNotFound:
