@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tfgpu_kernel import additions
-from tfgpu_kernel.boot import hints, pip_here
+from tfgpu_kernel.boot import here, hints, pip_here
 
 
 @pytest.fixture(autouse=True)
@@ -78,11 +80,43 @@ def test_what_the_image_keeps_is_found_in_pips_words(text: str, kept: list[str])
         ("numpy", []),
         ("numpy[x]>=2", ["numpy 1.26.4"]),
         ("-U", []),
+        ("numpy=1.26", []),
     ],
 )
 def test_another_version_asked_for_is_noticed(word: str, kept: list[str]) -> None:
     """pip before 20.3 takes what is there without a word, so we look ourselves."""
     assert pip_here.unmet(["install", word], {"numpy": "1.26.4"}) == kept
+
+
+def test_condas_equals_sign_is_told_in_pips_way() -> None:
+    """``numpy=1.26`` is conda's habit; what has an equals sign otherwise isn't meant."""
+    assert pip_here.meant(["install", "numpy=1.26", "tqdm==4", "--index-url=x", "a[b]=2.*"]) == [
+        "numpy==1.26",
+        "a[b]==2.*",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "prefix", "constraint"),
+    [
+        (("x",), here.FOLDER, here.CONSTRAINTS),
+        (("-U", "x", "--timeout=3"), here.FOLDER, here.CONSTRAINTS),
+        (("--target", "aside", "x"), "", ""),
+        (("x", "-taside"), "", ""),
+        (("--target=aside", "x"), "", ""),
+        (("--prefix=aside", "x"), "", here.CONSTRAINTS),
+        (("--root", "aside", "x"), "", here.CONSTRAINTS),
+        (("--user", "x"), "", here.CONSTRAINTS),
+    ],
+)
+def test_a_place_of_ones_own_for_pip(tmp_path: Path, words: tuple[str, ...], prefix: str, constraint: str) -> None:
+    """pip knows one place at a time: the notebook's folder gives way to what the command itself names."""
+    (tmp_path / "sitecustomize.py").write_text("from tfgpu_kernel.boot import here\nhere.follow()\n")
+    say = "import os; print(os.environ.get('PIP_PREFIX', ''), os.environ.get('PIP_CONSTRAINT', ''), sep=',')"
+    # As a program sees it that another child of the kernel's has started.
+    env = {**os.environ, here.PREFIX: sys.prefix, "PYTHONPATH": str(tmp_path), "PIP_PREFIX": here.FOLDER}
+    done = subprocess.run([sys.executable, "-c", say, *words], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{prefix},{constraint}\n"
 
 
 def test_hints_for_modules() -> None:

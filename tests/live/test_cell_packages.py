@@ -78,6 +78,8 @@ async def test_what_a_cell_installs_is_the_notebooks(image: str, workspace: Path
         before = await numpy(driven)
         assert "Successfully installed harmless-1.0" in await driven.run(f"%pip install --no-index --user ./{file}")
         assert await driven.run("import harmless; harmless.say()") == "here\n"
+        assert "Successfully installed harmless-1.0" in await driven.run(f"!pip install --no-index -t aside ./{file}")
+        assert "harmless.py" in await driven.run("!ls aside")
         await driven.restart()
         assert await driven.run("import harmless; harmless.say()") == "here\n"
         assert "here" in await driven.run("!harmless-says")
@@ -100,6 +102,9 @@ async def test_the_images_numpy_stays(image: str, workspace: Path) -> None:
         for command in ("%pip install 'numpy<1.0'", f"!pip install ./{file}"):
             told = await driven.run(command)
             assert "tfgpu: the image's packages stay as they are, here numpy" in told, told
+        told = await driven.run("!pip install --no-index numpy=0.9")
+        assert "two equals signs: numpy==0.9" in told, told
+        assert "Traceback" not in told
         await driven.run(f"!python3 -m pip install ./{file}")
         assert await numpy(driven) == before
 

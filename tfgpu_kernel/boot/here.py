@@ -7,7 +7,7 @@ archive that this is in; a Python of another environment (a venv that the user m
 import os
 import site
 import sys
-from typing import List
+from typing import List, Sequence
 
 FOLDER = "/tfgpu/packages"
 PROGRAMS = "/tfgpu/bin"
@@ -48,10 +48,38 @@ def follow() -> None:
         # pip itself started this one, to build a package with whatever that wants.
         os.environ.pop("PIP_CONSTRAINT", None)
         return
-    os.environ["PIP_PREFIX"] = FOLDER
-    os.environ.setdefault("PIP_CONSTRAINT", CONSTRAINTS)
+    place = elsewhere(_command_line())
+    if place:
+        os.environ.pop("PIP_PREFIX", None)  # pip refuses two places
+    else:
+        os.environ["PIP_PREFIX"] = FOLDER
+    if place == "--target":
+        # Nothing there comes together with the image's packages.
+        os.environ.pop("PIP_CONSTRAINT", None)
+    else:
+        os.environ.setdefault("PIP_CONSTRAINT", CONSTRAINTS)
     os.environ["PIP_BREAK_SYSTEM_PACKAGES"] = "1"
     os.environ["PIP_NO_WARN_SCRIPT_LOCATION"] = "1"
+
+
+def elsewhere(words: Sequence[str]) -> str:
+    """Return the option by which pip's arguments name a place of their own, or nothing."""
+    for word in words:
+        name = word.partition("=")[0]
+        if name in ("--target", "--root", "--prefix", "--user"):
+            return name
+        if word.startswith("-t"):
+            return "--target"
+    return ""
+
+
+def _command_line() -> List[str]:
+    # Before Python 3.8 there is no sys.argv yet.
+    try:
+        with open("/proc/self/cmdline", "rb") as file:
+            return [os.fsdecode(word) for word in file.read().split(b"\0")]
+    except OSError:
+        return []
 
 
 def folders() -> List[str]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import Dict, List, Sequence
 
-from .here import CONSTRAINTS
+from .here import CONSTRAINTS, elsewhere
 
 _CONFLICT = re.compile(
     r"\(constraint\) ([\w.-]+)==|you'll have ([\w.-]+) \S+ which is incompatible|"
@@ -37,8 +37,11 @@ def main(arguments: Sequence[str]) -> int:
         os.write(1, chunk)
         said = (said + chunk)[-_KEPT:]
     code = process.wait()
-    known = constraints()
-    kept = dict.fromkeys(held(said.decode("utf-8", "replace"), known) + unmet(arguments, known))
+    text = said.decode("utf-8", "replace")
+    for word in meant(arguments) if code and "Invalid requirement" in text else []:
+        sys.stderr.write("tfgpu: pip writes a version with two equals signs: %s\n" % word)
+    known = {} if elsewhere(arguments) == "--target" else constraints()
+    kept = dict.fromkeys(held(text, known) + unmet(arguments, known))
     if kept:
         sys.stderr.write(
             "tfgpu: the image's packages stay as they are, here %s; for another version take another image, or install "
@@ -75,9 +78,19 @@ def unmet(arguments: Sequence[str], known: Dict[str, str]) -> List[str]:
         if asked and name in known:
             from pip._vendor.packaging.specifiers import SpecifierSet
 
-            if not SpecifierSet(asked.group(2)).contains(known[name], prereleases=True):
+            try:
+                met = SpecifierSet(asked.group(2)).contains(known[name], prereleases=True)
+            except ValueError:  # it is no version, as pip says itself
+                continue
+            if not met:
                 found.append("%s %s" % (name, known[name]))
     return found
+
+
+def meant(arguments: Sequence[str]) -> List[str]:
+    """Return what conda's habit of one equals sign (``numpy=1.26``) means to pip."""
+    pairs = [re.match(r"([A-Za-z0-9][\w.-]*(?:\[[\w,-]*\])?)=([\w.*+!]+)$", word) for word in arguments]
+    return ["%s==%s" % pair.groups() for pair in pairs if pair]
 
 
 if __name__ == "__main__":
