@@ -119,6 +119,21 @@ def test_a_place_of_ones_own_for_pip(tmp_path: Path, words: tuple[str, ...], pre
     assert done.stdout == f"{prefix},{constraint}\n"
 
 
+def test_an_environment_without_pip(tmp_path: Path) -> None:
+    """As uv makes them: the pip that Python itself brings serves; where it brings none, one line says what to do."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (tmp_path / "tfgpu_boot").symlink_to(Path(here.__file__).parent)
+    command = [tmp_path / "venv/bin/python", "-m", "tfgpu_boot.pip_here", "--version"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("pip ")
+    (tmp_path / "ensurepip.py").write_text("raise ImportError")
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("tfgpu: this image has no pip")
+    assert "Traceback" not in done.stderr
+
+
 def test_hints_for_modules() -> None:
     """A module that isn't there has its package named; a part missing of one that is here has not."""
     assert "%pip install scikit-learn" in (hints.missing_module(ImportError("x", name="sklearn.linear_model")) or "")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from dataclasses import replace
 
 import pytest
 from packaging.requirements import Requirement
 
 from tfgpu_kernel.errors import ImageUnusable
+from tfgpu_kernel.image import lent_pip
 from tfgpu_kernel.image.facts import Facts
 from tfgpu_kernel.image.plan import Plan, changed, complete
 
@@ -22,6 +25,7 @@ FROZEN = Facts(
     cudnn="7.6.4",
     apt=True,
     distribution="ubuntu 18.04",
+    pip_wheel="",
     root_only="",
     passwd="root:x:0:0:root:/root:/bin/bash\n",
     group="root:x:0:\n",
@@ -47,6 +51,28 @@ def test_frozen_image_gets_what_its_python_takes() -> None:
 def test_image_with_ipykernel_is_left_alone() -> None:
     """An image whose author put ipykernel in is taken as it is."""
     assert complete(TODAY, "mine") is None
+
+
+def test_pip_is_added_beside_what_is_added() -> None:
+    """An image without pip gets one with its other packages, for cells; for that alone it isn't changed."""
+    without = replace(TODAY, packages={"ipykernel": "7.4.0"})
+    assert complete(without, "mine") is None
+    plan = complete(without, "mine", ["seaborn"])
+    assert plan is not None
+    assert plan.requirements == ("pip>=24", "seaborn")
+    old = complete(replace(FROZEN, packages={}), "mine", extras=False)
+    assert old is not None
+    assert old.requirements == ("pip==21.3.1", "ipykernel")
+
+
+def test_this_machines_pip_is_lent_where_it_runs() -> None:
+    """Where an image has neither pip nor ensurepip, ours is lent; one too new for its Python is not, which is said."""
+    bare = replace(TODAY, packages={})
+    assert lent_pip.lent(TODAY, "mine") == lent_pip.lent(replace(bare, pip_wheel="/a.whl"), "mine") == b""
+    with zipfile.ZipFile(io.BytesIO(lent_pip.lent(bare, "mine"))) as archive:
+        assert {"pip/__main__.py", "pip/_vendor/requests/__init__.py"} <= set(archive.namelist())
+    with pytest.raises(ImageUnusable, match=r"neither pip nor ensurepip, .* Python 3\.6"):
+        lent_pip.lent(replace(bare, python=(3, 6, 9)), "mine")
 
 
 def test_tensorflow_of_one_user_alone() -> None:

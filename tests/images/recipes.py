@@ -89,6 +89,16 @@ RECIPES = {
     ),
     # As `COPY --from=builder /root/.local /root/.local` leaves it: ipykernel is there for root alone.
     "user-site": Recipe("base", "HOME=/root pip install --break-system-packages --user ipykernel"),
+    # As uv makes environments: without pip, on a Python that could bring its own.
+    "no-pip:venv": Recipe(
+        "base",
+        "python3 -m venv --without-pip /opt/venv",
+        ("ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",),
+    ),
+    # Debian's bare python3: neither pip nor what could bring it.
+    "no-pip:debian": Recipe(
+        "base", "rm -rf /usr/lib/python3/dist-packages/pip* /usr/lib/python3.*/ensurepip /usr/share/python-wheels"
+    ),
     # TensorFlow as pip installs it today into a system Python, without ipykernel.
     "tf:py311": Recipe("base", "pip install --break-system-packages 'tensorflow-cpu==2.21.*'"),
     # As images made for notebooks have it: nothing need be added. TensorFlow 2.21 no longer brings TensorBoard itself.

@@ -15,6 +15,7 @@ from tfgpu_kernel.engine.base import Engine
 from tfgpu_kernel.errors import ImageBuildFailed, ImageUnusable
 from tfgpu_kernel.image import workshop
 from tfgpu_kernel.image.ensure import ensure
+from tfgpu_kernel.image.resolve import resolve
 from tfgpu_kernel.progress import Step, unheard
 
 from .conftest import made
@@ -189,6 +190,20 @@ async def test_packages_of_one_user_do_not_count(engine: Engine) -> None:
     facts = await workshop.look(record, reference, engine)
     assert "ipykernel" in facts.user_packages
     assert "ipykernel" not in facts.packages
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["no-pip:venv", "no-pip:debian"])
+async def test_image_without_pip_gets_one(engine: Engine, name: str) -> None:
+    """Neither an environment that uv made nor Debian's bare python3 has pip: one is found, and cells have it, too."""
+    reference = made(name)
+    ready = await ensure(reference, engine, KernelConfig(pull="never", extras=False), unheard)
+    assert {"ipykernel", "pip"} <= {key.lower() for key in packages(ready.record.id)}
+    record = await engine.image(reference)
+    assert record is not None
+    facts = await workshop.look(record, reference, engine)
+    found = await resolve(record, facts, reference, ["tqdm"], (), engine, lambda line: None)
+    assert {"ipykernel", "pip", "tqdm"} <= {package for package, _, _ in found}, "a lock would lack it"
 
 
 @pytest.mark.nightly

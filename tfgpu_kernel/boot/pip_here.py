@@ -1,10 +1,12 @@
 """``pip`` as cells call it: the image's own pip, with words of ours where it must not do what was asked."""
 
+import glob
+import importlib.util
 import os
 import re
 import subprocess
 import sys
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from .here import CONSTRAINTS, elsewhere
 
@@ -15,6 +17,7 @@ _CONFLICT = re.compile(
 # In a virtual environment pip would remove or upgrade nothing that lies outside of it, as the notebook's folder does.
 _RUN = """
 import runpy, sys
+sys.path += filter(None, [sys.argv.pop(1)])
 sys.base_prefix = sys.prefix
 sys.argv[0] = "pip"
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
@@ -26,7 +29,11 @@ _KEPT = 20000  # characters of pip's last words that are looked through
 def main(arguments: Sequence[str]) -> int:
     """Run pip, pass on what it says, and add a line where the image's packages stand against it."""
     # What is installed here is the user's own already; with --user pip would refuse to.
-    command = [sys.executable, "-u", "-c", _RUN] + [word for word in arguments if word != "--user"]
+    beside = "" if importlib.util.find_spec("pip") else bundled()
+    if beside is None:
+        sys.stderr.write('tfgpu: this image has no pip: set packages = ["pip"], or take another image.\n')
+        return 1
+    command = [sys.executable, "-u", "-c", _RUN, beside] + [word for word in arguments if word != "--user"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
     said = b""
@@ -48,6 +55,17 @@ def main(arguments: Sequence[str]) -> int:
             "into an environment of your own (python -m venv).\n" % ", ".join(kept)
         )
     return code
+
+
+def bundled() -> Optional[str]:
+    """Return the pip that Python itself brings, for environments made without one, as uv makes them."""
+    try:
+        import ensurepip
+    except ImportError:
+        return None
+    folders = (os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"), "/usr/share/python-wheels")
+    found = [path for folder in folders for path in glob.glob(os.path.join(folder, "pip-*.whl"))]
+    return found[0] if found else None
 
 
 def constraints() -> Dict[str, str]:
@@ -76,11 +94,11 @@ def unmet(arguments: Sequence[str], known: Dict[str, str]) -> List[str]:
         asked = _ASKED.match(word)
         name = re.sub(r"[-_.]+", "-", asked.group(1)).lower() if asked else ""
         if asked and name in known:
-            from pip._vendor.packaging.specifiers import SpecifierSet
-
             try:
+                from pip._vendor.packaging.specifiers import SpecifierSet
+
                 met = SpecifierSet(asked.group(2)).contains(known[name], prereleases=True)
-            except ValueError:  # it is no version, as pip says itself
+            except (ImportError, ValueError):  # it is no version, as pip says itself
                 continue
             if not met:
                 found.append("%s %s" % (name, known[name]))

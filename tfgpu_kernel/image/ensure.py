@@ -19,7 +19,7 @@ from ..config import KernelConfig
 from ..engine.base import Engine, ImageRecord
 from ..errors import ImageBuildFailed, ImageNotFound, RegistryUnreachable
 from ..progress import Report, Step
-from . import debian, locked, plan, unbuilt, workshop
+from . import debian, lent_pip, locked, plan, unbuilt, workshop
 from .choice import suiting
 from .facts import Facts, identity
 from .foresight import foresee
@@ -201,7 +201,7 @@ async def derive(
     after = await workshop.install(
         record,
         facts.executable,
-        workshop.Order.of(wanted),
+        workshop.Order.of(wanted, await asyncio.to_thread(lent_pip.lent, facts, reference)),
         engine,
         tag=tag,
         image_labels={

@@ -31,6 +31,8 @@ class Facts:
     apt: bool
     distribution: str
     """Such as ``ubuntu 18.04``, as /etc/os-release has it; empty where that is missing."""
+    pip_wheel: str
+    """The pip that the image's ensurepip would install, or empty."""
     root_only: str
     """A folder or file on the way to the interpreter that only root may enter, or empty."""
     passwd: str

@@ -13,8 +13,11 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import sysconfig
+import zipfile
 
 MARK = "tfgpu-probe:"
 RESOLVED = "tfgpu-resolved:"
@@ -35,6 +38,7 @@ def probe():
         "cudnn": cudnn_version() or first(packages, "nvidia-cudnn"),
         "apt": os.path.exists("/usr/bin/apt-get"),
         "distribution": distribution(),
+        "pip_wheel": pip_wheel(),
         "root_only": root_only(),
         "passwd": text_of("/etc/passwd"),
         "group": text_of("/etc/group"),
@@ -96,6 +100,18 @@ def first(packages, prefix):
     return next((packages[name] for name in sorted(packages) if name.startswith(prefix)), "")
 
 
+def pip_wheel():
+    """Return the pip that ensurepip would install, or ''. Distributions have it in a folder of their own."""
+    try:
+        import ensurepip
+    except ImportError:
+        return ""
+    folders = [os.path.join(os.path.dirname(ensurepip.__file__), "_bundled")]
+    folders += [sysconfig.get_config_var("WHEEL_PKG_DIR"), "/usr/share/python-wheels"]
+    found = [path for folder in folders if folder for path in glob.glob(os.path.join(folder, "pip-*.whl"))]
+    return found[0] if found else ""
+
+
 def root_only():
     """Return the folder on the way to the interpreter or its library that only root may enter, or ''."""
     for path in (os.path.realpath(sys.executable), os.path.realpath(os.__file__)):
@@ -126,10 +142,7 @@ def install(spec):
         subprocess.check_call([python, "-m", "venv", spec["venv"]])
         python = os.path.join(spec["venv"], "bin", "python3")
     if spec["new_pip"]:
-        # An own copy beside the image's: the image keeps the pip it has.
-        folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pip")
-        run([python, "-m", "pip", "install", "--quiet", "--target", folder, spec["new_pip"]], env)
-        env["PYTHONPATH"] = folder
+        env["PYTHONPATH"] = beside(python, spec["new_pip"], env)
     if spec["arguments"]:
         before = records(python, env)
         run([python, "-m", "pip", "install", "--no-compile", "--progress-bar", "off"] + spec["arguments"], env)
@@ -138,6 +151,25 @@ def install(spec):
     if spec["venv"]:
         run([python, "-m", "pip", "check"], env)
     run([python, os.path.abspath(__file__), "probe"], env)
+
+
+def beside(python, new_pip, env):
+    """Make an own copy of pip, and return its folder: the image keeps the pip it has, or has none yet."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    folder = os.path.join(here, "pip")
+    make = [python, "-m", "pip", "install", "--quiet", "--target", folder, new_pip]
+    if subprocess.call([python, "-c", "import pip"], env=env, stderr=subprocess.DEVNULL) == 0:
+        run(make, env)
+        return folder
+    first = os.path.join(here, "first")
+    lent = os.path.join(here, "pip.zip")
+    with zipfile.ZipFile(lent if os.path.exists(lent) else pip_wheel()) as archive:
+        archive.extractall(first)
+    run(make, dict(env, PYTHONPATH=first))
+    # Its name taken away, pip doesn't count itself as installed, and installs pip where that is wanted.
+    for path in glob.glob(os.path.join(folder, "pip-*.dist-info")):
+        shutil.rmtree(path)
+    return folder
 
 
 def records(python, env):
@@ -192,9 +224,7 @@ def resolve(spec):
     here = os.path.dirname(os.path.abspath(__file__))
     env = dict(os.environ, **spec["env"])
     if spec["new_pip"]:
-        folder = os.path.join(here, "pip")
-        run([sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, spec["new_pip"]], env)
-        env["PYTHONPATH"] = folder
+        env["PYTHONPATH"] = beside(sys.executable, spec["new_pip"], env)
     pip = [sys.executable, "-m", "pip"]
     report = os.path.join(here, "report.json")
     text = subprocess.check_output(pip + ["install", "--help"], env=env).decode("utf-8", "replace")  # noqa: RUF005 # Python 2.7

@@ -89,6 +89,8 @@ def complete(
     missing = tuple(text for text in wanted if not _satisfied(text, facts))
     if not missing and not system_packages:
         return None
+    if missing and "pip" not in facts.packages and "pip" not in asked:
+        missing = (_pip(facts), *missing)  # so that cells have it, too
     bounds = LAST.get(facts.python[:2], {})
     limits = [
         f"{name}<={version}"

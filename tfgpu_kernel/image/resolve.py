@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 
 from ..engine.base import Engine, ImageRecord
 from ..errors import ImageBuildFailed
-from . import plan, workshop
+from . import lent_pip, plan, workshop
 from .facts import Facts
 
 Resolved = tuple[str, str, str]
@@ -39,7 +39,8 @@ async def resolve(
     wanted = plan.complete(facts, reference, packages)
     if wanted is None:
         return ()
-    order = workshop.Order(wanted.requirements, (*wanted.constraints, *held), _pip(facts))
+    pip = await asyncio.to_thread(lent_pip.lent, facts, reference)
+    order = workshop.Order(wanted.requirements, (*wanted.constraints, *held), _pip(facts), lent_pip=pip)
     return await _ask(record, facts, order, engine, said)
 
 
@@ -49,7 +50,9 @@ async def hashes(
     """Return the hashes of packages that are known by name and version (``name==version``)."""
     if not added:
         return ()
-    return await _ask(record, facts, workshop.Order(("--no-deps", *added), (), _pip(facts)), engine, said)
+    pip = await asyncio.to_thread(lent_pip.lent, facts, next(iter(record.tags), record.id))
+    order = workshop.Order(("--no-deps", *added), (), _pip(facts), lent_pip=pip)
+    return await _ask(record, facts, order, engine, said)
 
 
 async def _ask(

@@ -61,9 +61,11 @@ class Order:
     system_packages: tuple[str, ...] = ()
     locked: tuple[str, ...] = ()
     """Lines of a requirements file with hashes, instead of the arguments."""
+    lent_pip: bytes = b""
+    """A zip archive with a pip to begin with, for an image that has none at all."""
 
     @classmethod
-    def of(cls, plan: Plan) -> Order:
+    def of(cls, plan: Plan, lent_pip: bytes = b"") -> Order:
         """Return the order that carries out a plan."""
         return cls(
             plan.requirements,
@@ -71,6 +73,7 @@ class Order:
             plan.new_pip,
             system_packages=plan.system_packages,
             locked=plan.locked,
+            lent_pip=lent_pip,
         )
 
 
@@ -255,6 +258,7 @@ def _create_args(
 def _archive(order: Order | None, lent: site.PipSite) -> bytes:
     """Return a tar archive for /tmp: our program, and for an order its spec and pip's settings."""
     files = {"inside.py": (importlib.resources.files(__package__) / "inside.py").read_text()}
+    lent_pip = {"pip.zip": order.lent_pip} if order is not None and order.lent_pip else {}
     if order is not None:
         files["pip.conf"] = lent.config(FOLDER)
         files["apt.conf"] = site.apt_config(lent, FOLDER)
@@ -286,9 +290,8 @@ def _archive(order: Order | None, lent: site.PipSite) -> bytes:
         folder = tarfile.TarInfo(FOLDER.name)
         folder.type, folder.mode = tarfile.DIRTYPE, 0o755
         tar.addfile(folder)
-        for name, text in files.items():
+        for name, data in {**{name: text.encode() for name, text in files.items()}, **lent_pip}.items():
             info = tarfile.TarInfo(f"{FOLDER.name}/{name}")
-            data = text.encode()
             info.size, info.mode = len(data), 0o644
             tar.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
