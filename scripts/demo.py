@@ -17,10 +17,11 @@ import nbformat
 from tfgpu_kernel import gpus
 from tfgpu_kernel.config import AUTO
 from tfgpu_kernel.engine import find
-from tfgpu_kernel.errors import GpuUnusable, TfgpuError
+from tfgpu_kernel.errors import GpuUnusable, ImageUnusable, TfgpuError
 from tfgpu_kernel.image import choice
 from tfgpu_kernel.image.hardware import Hardware
 from tfgpu_kernel.image.presets import BUILT
+from tfgpu_kernel.progress import unheard
 
 EXAMPLE: Final = Path("examples/mnist_mlp.ipynb")
 RESULT: Final = Path("build/demo/mnist_mlp.ipynb")
@@ -39,10 +40,14 @@ async def choose() -> tuple[str, str]:
         info = await engine.info()
         sample, reason = None, ""
         try:
-            sample = await gpus.usable(info)
+            sample = await gpus.usable(info, "auto", unheard)
         except GpuUnusable as error:
             reason = error.message
-        chosen = choice.choose(AUTO, Hardware.of(sample, info.architecture))
+        try:
+            chosen = choice.choose(AUTO, Hardware.of(sample, info.architecture))
+        except ImageUnusable as error:
+            sample, reason = None, error.message
+            chosen = choice.choose(AUTO, Hardware(info.architecture, gpu_wanted=False))
         if sample or not chosen.reference.startswith("tensorflow/"):
             print(f"    {chosen.because}")
         if await engine.image(chosen.reference) is not None:

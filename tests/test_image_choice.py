@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tfgpu_kernel.config import AUTO, DEFAULT_IMAGE
+from tfgpu_kernel.errors import ImageUnusable
 from tfgpu_kernel.image.choice import choose
 from tfgpu_kernel.image.foresight import Official, foresee, official
 from tfgpu_kernel.image.hardware import Hardware
@@ -33,7 +34,7 @@ ARM = Hardware("aarch64", gpus=(("GH200", (9, 0)),), cuda=(12, 6))
         (B200, "tfgpu/tensorflow:2.21-gpu", "newer than"),
         (Hardware(), DEFAULT_IMAGE, "as with a GPU"),
         (Hardware(gpu_wanted=False), "tensorflow/tensorflow:latest", "No GPU is asked for"),
-        (ARM, "tfgpu/tensorflow:2.21-gpu", "amd64 only"),
+        (Hardware("aarch64"), "tfgpu/tensorflow:2.21-cpu", "amd64 only"),
         (Hardware("aarch64", gpu_wanted=False), "tfgpu/tensorflow:2.21-cpu", "No GPU is asked for"),
     ],
 )
@@ -43,6 +44,14 @@ def test_auto_suits_the_machine(hardware: Hardware, image: str, words: str) -> N
     assert chosen.reference == image
     assert words in chosen.because
     assert "set image" in chosen.because
+
+
+def test_auto_has_no_cuda_for_other_processors() -> None:
+    """PyPI's TensorFlow for arm64 is made without CUDA: a GPU isn't lent to an image that can't use it."""
+    with pytest.raises(ImageUnusable, match="made without CUDA") as caught:
+        choose(AUTO, ARM)
+    assert "nvcr.io/nvidia/tensorflow" in caught.value.remedy
+    assert "TensorFlow CPU (Docker)" in caught.value.remedy
 
 
 @pytest.mark.parametrize("hardware", [T4, A100, B200, ARM, Hardware(gpu_wanted=False)])
@@ -87,7 +96,7 @@ def test_official_tags_are_read(text: str, expected: Official | None) -> None:
         ("tensorflow/tensorflow:latest-gpu", T4, "needs 9.3", "tf2.17-gpu"),
         ("tensorflow/tensorflow:2.19.0-gpu", A100, "needs 9.3", "tf2.17-gpu"),
         ("tensorflow/tensorflow:2.17.0-gpu", replace(T4, cuda=(11, 8)), "CUDA up to 11.8", "tf2.14-gpu"),
-        (DEFAULT_IMAGE, ARM, "made for amd64 only", "tf2.21-gpu"),
+        (DEFAULT_IMAGE, ARM, "made for amd64 only", "nvcr.io/nvidia/tensorflow"),
         ("tensorflow/tensorflow", Hardware("aarch64"), "made for amd64 only", "tf2.21-cpu"),
         (DEFAULT_IMAGE, replace(T4, free_bytes=3 * 10**9), "3.0 GB free", "image prune"),
     ],
@@ -125,7 +134,7 @@ def test_what_an_image_is_counts_more_than_its_name() -> None:
     assert foresee(DEFAULT_IMAGE, replace(T4, free_bytes=1), FROZEN, here=True) == ()
 
 
-@pytest.mark.parametrize("hardware", [T4, A100, B200, ARM])
+@pytest.mark.parametrize("hardware", [T4, A100, B200])
 def test_auto_chooses_nothing_to_warn_of(hardware: Hardware) -> None:
     """What ``auto`` chooses runs into none of the known troubles."""
     assert foresee(choose(AUTO, hardware).reference, hardware) == ()
@@ -137,6 +146,6 @@ def test_built_presets_have_the_names_that_build_gives() -> None:
     from tfgpu_kernel.image.debian import Release
 
     for gpu in (False, True):
-        preset = named(recipe(gpu=gpu, host=Release("debian", "bookworm")).tag)
+        preset = named(recipe(gpu=gpu, host=Release("debian", "bookworm"), machine="x86_64").tag)
         assert preset is not None
         assert preset.gpu == gpu

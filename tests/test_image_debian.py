@@ -90,7 +90,7 @@ def test_host_release(text: str, release: Release | None, tmp_path: Path) -> Non
 
 def test_recipe_follows_the_host() -> None:
     """What is left open is the host's release and Python, and the newest TensorFlow for that."""
-    recipe = build.recipe(gpu=False, host=BOOKWORM)
+    recipe = build.recipe(gpu=False, host=BOOKWORM, machine="x86_64")
     assert (recipe.python, recipe.tag) == ("3.11", "tfgpu/tensorflow:2.21-cpu")
     assert build.recipe(gpu=False, python="3.11", host=BOOKWORM).tag == "tfgpu/tensorflow:2.21-cpu-py3.11"
     assert recipe.requirements()[:2] == ("tensorflow-cpu==2.21.*", "ipykernel<8")
@@ -103,6 +103,15 @@ def test_gpu_recipe() -> None:
     assert recipe.release == Release("debian", "bullseye")
     assert recipe.requirements()[0] == "tensorflow[and-cuda]==2.20.0"
     assert "ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility" in recipe.changes()
+
+
+def test_recipes_for_other_processors() -> None:
+    """PyPI has tensorflow-cpu for amd64 alone, and for others a TensorFlow that is made without CUDA."""
+    recipe = build.recipe(gpu=False, host=BOOKWORM, machine="aarch64")
+    assert recipe.tag == "tfgpu/tensorflow:2.21-cpu"
+    assert recipe.requirements()[0] == "tensorflow==2.21.*"
+    with pytest.raises(ImageBuildFailed, match="aarch64 is made without CUDA"):
+        build.recipe(gpu=True, host=BOOKWORM, machine="aarch64")
 
 
 def test_recipes_that_can_not_be() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ..engine.base import Engine, EngineInfo, ImageRecord
-from ..errors import TfgpuError
+from ..errors import ImageUnusable, TfgpuError
 from ..gpu import nvml
 from ..image import choice, debian, presets, unbuilt
 from ..image.hardware import Hardware
@@ -118,9 +118,13 @@ async def gather(
             info = await engine.info()
         except TfgpuError as error:
             info = error
-    reference = choice.choose(setting, _hardware(sample, info)).reference
+    reference = setting
     image: ImageRecord | TfgpuError | None = None
-    if not isinstance(engine, TfgpuError) and not isinstance(info, TfgpuError):
+    try:
+        reference = choice.choose(setting, _hardware(sample, info)).reference
+    except ImageUnusable as error:  # for auto, on a machine with a GPU that no image known here can use
+        image = error
+    if image is None and not isinstance(engine, TfgpuError) and not isinstance(info, TfgpuError):
         try:
             image = await engine.image(reference)
         except TfgpuError as error:  # a name that is none, and no fault of the engine's

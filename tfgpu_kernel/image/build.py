@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import shutil
 import signal
 from collections.abc import Sequence
@@ -20,10 +21,11 @@ from ..errors import ConfigError, ImageBuildFailed, ImageNotFound
 from ..owner import Owner
 from ..progress import Report, Step
 from . import debian, workshop
+from .choice import CUDA_ELSEWHERE
 from .debian import PYTHONS, Release
 from .ensure import remember
 from .plan import EXTRAS
-from .presets import BUILT
+from .presets import AMD64, BUILT
 from .unbuilt import NEWEST, TENSORFLOW, as_root
 
 VENV: Final = "/opt/tensorflow"
@@ -52,6 +54,8 @@ class Recipe:
     """Further bounds on Python packages, for building the same package set again."""
     named_python: bool = False
     """Whether the Python was asked for; the image's name then says which."""
+    machine: str = "x86_64"
+    """The processor that it is for, which is this machine's."""
 
     @property
     def tag(self) -> str:
@@ -62,7 +66,8 @@ class Recipe:
     def requirements(self) -> tuple[str, ...]:
         """Return what pip installs."""
         version = self.tensorflow if self.tensorflow.count(".") > 1 else f"{self.tensorflow}.*"
-        name = "tensorflow[and-cuda]" if self.gpu else "tensorflow-cpu"
+        # tensorflow-cpu is for amd64 alone; elsewhere there is no CUDA in tensorflow to be left out.
+        name = "tensorflow[and-cuda]" if self.gpu else "tensorflow-cpu" if self.machine in AMD64 else "tensorflow"
         extras = (f"{name}{BOUNDS[name]}" for name in ("ipykernel", *EXTRAS))
         return (f"{name}=={version}", *extras)
 
@@ -81,18 +86,19 @@ class Recipe:
 
     def key(self) -> str:
         """Return a short hash that differs where the recipe differs."""
-        parts = {name: value for name, value in asdict(self).items() if name != "named_python"}
+        parts = {name: value for name, value in asdict(self).items() if name not in ("named_python", "machine")}
         text = json.dumps([parts, self.requirements(), self.changes(), SYSTEM_PACKAGES])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def recipe(
     *, gpu: bool, tensorflow: str = "", python: str = "", constraints: Sequence[str] = (),
-    host: Release | None,
+    host: Release | None, machine: str = "",
 ) -> Recipe:  # fmt: skip
     """Choose what is left open: the host's own release and Python, the newest TensorFlow for that Python.
 
-    :raises ImageBuildFailed: where the machine is neither Debian nor Ubuntu.
+    :param machine: the processor, unless it is this machine's.
+    :raises ImageBuildFailed: where the machine is neither Debian nor Ubuntu, or there is no CUDA for it.
     :raises ConfigError: for a Python that the host's distribution has in no release.
     """
     if host is None:
@@ -100,6 +106,12 @@ def recipe(
             "Building an image takes a machine with Debian or Ubuntu: it is made from their packages.",
             "build it on such a machine, and carry it over: jupyter tfgpu image save there, jupyter tfgpu "
             "image load here.",
+        )
+    machine = machine or platform.machine()
+    if gpu and machine not in AMD64:
+        raise ImageBuildFailed(
+            f"PyPI's TensorFlow for {machine} is made without CUDA, so no image for GPUs can be built of it.",
+            f"take {CUDA_ELSEWHERE}, or build one without a GPU: jupyter tfgpu image build --cpu.",
         )
     choices = PYTHONS[host.distribution]
     named = bool(python)
@@ -116,6 +128,7 @@ def recipe(
         release=Release(host.distribution, choices[python]),
         constraints=tuple(constraints),
         named_python=named,
+        machine=machine,
     )
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ..config import AUTO
+from ..errors import ImageUnusable
 from .hardware import Hardware
 from .presets import PRESETS, Capability, Preset, reference
+
+CUDA_ELSEWHERE: Final = "a tag of NVIDIA's nvcr.io/nvidia/tensorflow"
+"""What has TensorFlow with CUDA for other processors than amd64."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,10 @@ class Choice:
 
 
 def choose(image: str, hardware: Hardware) -> Choice:
-    """Return the image for a setting; one that is named is never replaced."""
+    """Return the image for a setting; one that is named is never replaced.
+
+    :raises ImageUnusable: for ``auto``, where a GPU is to be used that no image known here can.
+    """
     if image != AUTO:
         return Choice(reference(image))
     preset, reason = _auto(hardware)
@@ -28,7 +36,7 @@ def choose(image: str, hardware: Hardware) -> Choice:
 
 def suiting(hardware: Hardware) -> Preset:
     """Return the preset to take where another image won't do, which is the newest that the machine can run."""
-    if not hardware.gpus:
+    if not hardware.gpus or not hardware.amd64:
         return _first(hardware, gpu=False)
     able = [preset for preset in _of_architecture(hardware, gpu=True) if not unable(preset, hardware)]
     # What can be pulled is there sooner than what must be built.
@@ -54,13 +62,20 @@ def _auto(hardware: Hardware) -> tuple[Preset, str]:
     if not hardware.gpu_wanted:
         preset = _first(hardware, gpu=False)
         return preset, f"No GPU is asked for, so the image is {preset.reference}"
-    default = _first(hardware, gpu=True)
     if not hardware.amd64:
-        preset = suiting(hardware) if hardware.gpus else default
+        if hardware.gpus:
+            raise ImageUnusable(
+                f"No image that is known here uses a GPU on {hardware.architecture}: the official ones are for amd64 "
+                "only, and PyPI's TensorFlow for other processors is made without CUDA.",
+                f"set image to one that is made for {hardware.architecture} with CUDA, such as {CUDA_ELSEWHERE}, or "
+                "choose the kernel TensorFlow CPU (Docker).",
+            )
+        preset = _first(hardware, gpu=False)
         return preset, (
             f"The official images are for amd64 only, and this machine is {hardware.architecture}, so the image is "
             f"{preset.reference}"
         )
+    default = _first(hardware, gpu=True)
     if not hardware.gpus:
         return default, f"The image is {default.reference}, as with a GPU"
     why = unable(default, hardware)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from .choice import suiting, unable
+from .choice import CUDA_ELSEWHERE, suiting, unable
 from .facts import Facts
 from .hardware import Hardware
 from .presets import named
@@ -68,6 +68,8 @@ def _foresee(reference: str, hardware: Hardware, facts: Facts | None, here: bool
     instead = suiting(hardware)
     advice = f"Take {instead.reference} instead (image = {instead.name})."
     if not hardware.amd64 and tag is not None:
+        if hardware.gpus:
+            advice = f"Take one that is made for it with CUDA, such as {CUDA_ELSEWHERE}."
         yield (
             f"{reference} is made for amd64 only, and this machine is {hardware.architecture}: it would run slowly "
             f"in an emulator, or not at all. {advice}"

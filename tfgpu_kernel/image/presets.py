@@ -37,7 +37,7 @@ class Preset:
     cuda: tuple[int, int] = (0, 0)
     """The CUDA version that the driver must serve at least."""
     everywhere: bool = False
-    """Whether there is one for other processors than amd64."""
+    """Whether there is one for other processors than amd64: for those PyPI's TensorFlow is made without CUDA."""
 
     @property
     def built(self) -> bool:
@@ -88,7 +88,6 @@ PRESETS: Final = (
         8_000_000_000,
         least=(6, 0),
         cuda=(12, 5),
-        everywhere=True,
     ),
     Preset(
         "tf-cpu",
