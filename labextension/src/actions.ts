@@ -89,10 +89,9 @@ export function restarter(
     const shown = notebooks?.find(
       panel => panel.sessionContext.session?.kernel?.id === kernel.kernel_id
     );
-    // an open notebook's own connection knows what to clear and whom to tell
-    const connection = shown?.sessionContext.session?.kernel;
-    await (connection
-      ? connection.restart()
+    // an open notebook's own restart knows what to clear and whom to tell
+    await (shown
+      ? shown.sessionContext.restartKernel()
       : KernelAPI.restartKernel(
           kernel.kernel_id,
           app.serviceManager.serverSettings

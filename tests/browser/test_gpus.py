@@ -225,6 +225,7 @@ def test_open_interrupt_and_restart_act_on_the_kernel(gpu_lab: Lab, driver: Driv
     gpu_lab.page.locator(".jp-Dialog .jp-mod-warn").click()
     gpu_lab.until(lambda: len(now := gpu_lab.server.containers()) == 1 and now != before, 40)
     expect(row.locator(".tfgpu-Row-memory")).to_have_text("0 MiB")
+    gpu_lab.idle()
 
 
 def test_a_kernel_is_restarted_on_another_gpu(gpu_lab: Lab, driver: Driver) -> None:
