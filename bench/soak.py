@@ -156,7 +156,10 @@ def sample(server: Server, runtime: Path, began: float, live: int) -> dict[str, 
         "sockets": sum(1 for name in held if name.startswith("socket:")),
         "threads": process.num_threads(),
         **_made(runtime),
-        "images": len(_docker("images", "--quiet", "--no-trunc")),
+        # What a start could leave: images made for kernels, and unnamed ones. Others may make theirs meanwhile.
+        "images": sum(
+            name.startswith(("tfgpu-completed/", "<none>")) for name in _docker("images", "--format", "{{.Repository}}")
+        ),
         "answer_ms": round(1000 * (time.monotonic() - asked), 1),
     }  # fmt: skip
 

@@ -63,6 +63,8 @@ def test_receive_agree_run_verify(lab: Lab, server: Server) -> None:
     agree.click()
     expect(banner).not_to_contain_text("git=1:2.39.5")
     assert server.containers() == []
+    for close in lab.page.get_by_title("Hide notification").all():
+        close.click()
     lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.rename('renamed.ipynb')")
     expect(banner).to_contain_text("waits for your consent")
     agree.click()
