@@ -55,7 +55,7 @@ lab: engine data ## Start JupyterLab on examples/ with the kernel
 lint: setup ## Check style, types and the direction of imports
 	$(call step,lint,ruff mypy import-linter eslint)
 	@ruff check tfgpu_kernel scripts tests bench
-	@mypy tfgpu_kernel bench
+	@mypy tfgpu_kernel bench scripts
 	@lint-imports
 	@cd labextension && jlpm lint
 
