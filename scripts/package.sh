@@ -23,9 +23,11 @@ export YARN_HTTP_PROXY="${YARN_HTTP_PROXY:-${http_proxy:-${HTTP_PROXY:-}}}"
 export YARN_HTTPS_PROXY="${YARN_HTTPS_PROXY:-${https_proxy:-${HTTPS_PROXY:-}}}"
 [ -n "$YARN_HTTP_PROXY" ] || unset YARN_HTTP_PROXY
 [ -n "$YARN_HTTPS_PROXY" ] || unset YARN_HTTPS_PROXY
-registry=$(npm config get registry 2>/dev/null || true)
-if [ -z "${YARN_NPM_REGISTRY_SERVER:-}" ] && [[ $registry == http* && $registry != https://registry.npmjs.org/ ]]; then
-    export YARN_NPM_REGISTRY_SERVER="${registry%/}"
+registry() { npm config get registry "$@" 2>/dev/null || true; }
+if [ -z "${YARN_NPM_REGISTRY_SERVER:-}" ]; then
+    chosen=$(registry)
+    usual=$(unset npm_config_registry NPM_CONFIG_REGISTRY; registry --userconfig=/dev/null --globalconfig=/dev/null.none)
+    [ -z "$usual" ] || [ "$chosen" = "$usual" ] || export YARN_NPM_REGISTRY_SERVER="${chosen%/}"
 fi
 echo "    pip install --editable .[test]   (some minutes the first time)"
 python -m pip install -qq --editable '.[test]' || {
