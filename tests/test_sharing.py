@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -106,41 +107,54 @@ async def ended(job: Job) -> Job:
 async def test_another_job_is_refused_while_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same job is joined; another one on that notebook is refused with the reason, not done by the first."""
     program(tmp_path, monkeypatch, "exec sleep 60")
-    jobs = Jobs()
+    running = Jobs()
     file = tmp_path / "a.ipynb"
-    first = jobs.start("add", "a.ipynb", file, ["seaborn"], [])
-    assert jobs.start("add", "a.ipynb", file, ["seaborn"], []) is first
+    first = running.start("add", "a.ipynb", file, ["seaborn"], [])
+    assert running.start("add", "a.ipynb", file, ["seaborn"], []) is first
     for verb, packages in (("add", ["jax"]), ("lock", [])):
         with pytest.raises(web.HTTPError, match="Packages are being added to it") as refused:
-            jobs.start(verb, "a.ipynb", file, packages, [])  # type: ignore[arg-type]
+            running.start(verb, "a.ipynb", file, packages, [])  # type: ignore[arg-type]
         assert refused.value.status_code == 409
-    other = jobs.start("lock", "b.ipynb", tmp_path / "b.ipynb", [], [])
+    other = running.start("lock", "b.ipynb", tmp_path / "b.ipynb", [], [])
     while not (first.process and other.process):
         await asyncio.sleep(0.01)
-    await jobs.close()
+    await running.close()
     assert first.state == other.state == "cancelled"
-    second = jobs.start("lock", "a.ipynb", file, [], [])
+    second = running.start("lock", "a.ipynb", file, [], [])
     assert second is not first
     while not second.process:
         await asyncio.sleep(0.01)
-    await jobs.close()
+    await running.close()
+
+
+def test_a_job_hears_an_interrupt_that_its_server_ignores() -> None:
+    """A server that a shell started in the background ignores SIGINT, and goes on to; its jobs end by it."""
+    child = "import os, signal, sys; os.kill(os.getpid(), signal.SIGINT); sys.exit(7)"
+    server = (
+        "import os, signal, subprocess, sys; from tfgpu_kernel.server import jobs\n"
+        f"def child(): return subprocess.call([sys.executable, '-c', {child!r}], stderr=subprocess.DEVNULL)\n"
+        "before = child(); jobs._let_children_be_interrupted(); os.kill(os.getpid(), signal.SIGINT)\n"
+        "print(before, child())"
+    )
+    ignoring = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-c", server]
+    assert subprocess.run(ignoring, check=True, capture_output=True, text=True).stdout == "7 -2\n"
 
 
 async def test_a_job_that_breaks_off_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long line is read; one without end ends the job and its process, and so does a program that isn't there."""
-    jobs = Jobs()
+    running = Jobs()
     program(tmp_path, monkeypatch, "head -c 200000 /dev/zero | tr '\\0' x; echo; echo done")
-    job = await ended(jobs.start("lock", "a.ipynb", tmp_path / "a.ipynb", [], []))
+    job = await ended(running.start("lock", "a.ipynb", tmp_path / "a.ipynb", [], []))
     assert (job.state, [len(line) for line in job.lines]) == ("done", [200000, 4])
     program(tmp_path, monkeypatch, "exec tr '\\0' x < /dev/zero")
-    job = await ended(jobs.start("lock", "a.ipynb", tmp_path / "a.ipynb", [], []))
+    job = await ended(running.start("lock", "a.ipynb", tmp_path / "a.ipynb", [], []))
     assert job.state == "failed"
     assert "It broke off" in job.lines[-1]
     assert job.process is not None
     with pytest.raises(ProcessLookupError):
         os.kill(job.process.pid, 0)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "absent"))
-    job = await ended(jobs.start("lock", "a.ipynb", tmp_path / "a.ipynb", [], []))
+    job = await ended(running.start("lock", "a.ipynb", tmp_path / "a.ipynb", [], []))
     assert job.state == "failed"
 
 

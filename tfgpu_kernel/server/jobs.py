@@ -13,6 +13,7 @@ import re
 import secrets
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ _NOT_REPRODUCED: Final = 3
 """Exit code of verify where the results are others; that, too, is a job done."""
 _LINE_BYTES: Final = 2**20
 """A job that prints a longer line breaks off."""
+_CLEARS_UP_SECONDS: Final = 30.0
 _ENDS_SECONDS: Final = 10.0
 """So long a process may take to remove its container."""
 _UNDER_WAY: Final = {
@@ -122,7 +124,11 @@ async def cancel(job: Job) -> None:
         with contextlib.suppress(ProcessLookupError):
             job.process.send_signal(signal.SIGINT)
     if job.task is not None:
-        await asyncio.wait([job.task], timeout=30)
+        _, late = await asyncio.wait([job.task], timeout=_CLEARS_UP_SECONDS)
+        if late and job.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                job.process.kill()
+            await asyncio.wait(late, timeout=_ENDS_SECONDS)
 
 
 async def _run(job: Job, further: Sequence[str]) -> None:
@@ -162,6 +168,7 @@ async def _follow(job: Job, further: Sequence[str]) -> None:
     with scratch.folder() as folder:
         page = folder / "report.html"
         more = ["--html", str(page)] if job.verb == "verify" else []
+        _let_children_be_interrupted()
         job.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tfgpu_kernel.cli", job.verb, *more, *further, str(job.file), *job.packages,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
@@ -177,6 +184,15 @@ async def _follow(job: Job, further: Sequence[str]) -> None:
             job.report = page.read_text(encoding="utf-8")
         if job.state == "running":
             job.state = "done" if job.code in (0, _NOT_REPRODUCED) else "failed"
+
+
+def _let_children_be_interrupted() -> None:
+    """Ignore SIGINT by a handler that does nothing: a program that is started inherits the ignoring, but no handler.
+
+    A server that a shell started in the background ignores SIGINT, and no job could be cancelled in good order.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, lambda *_: None)
 
 
 def options(settings: Mapping[str, Any], without: Sequence[str] = ()) -> list[str]:
