@@ -19,7 +19,6 @@ from .runfolder import KernelState, RunFolder
 log = logging.getLogger(__name__)
 
 
-
 @dataclass(frozen=True)
 class _Held:
     run: RunFolder
