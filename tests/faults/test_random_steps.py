@@ -175,7 +175,7 @@ class Steps(RuleBasedStateMachine):
         """A cell that doesn't end is interrupted; what the kernel knows stays."""
         with self.server.page(kernel.id) as page:
             request = page.send("import time\nprint('runs', flush=True)\nwhile True: time.sleep(0.05)")
-            page.until(request, lambda text: "runs" in text)
+            page.until(request, lambda text: "runs\n" in text)
             self.server.call("POST", f"api/kernels/{kernel.id}/interrupt")
             assert page.until(request) == "KeyboardInterrupt"
         self.look(kernel)
