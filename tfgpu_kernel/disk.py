@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import ConfigError, NoSpace, TfgpuError
+from .errors import ConfigError, NoSpace, TfgpuError, is_full
 
 
 @contextmanager
@@ -28,7 +27,7 @@ def explained(error: OSError, what: str, elsewhere: str) -> TfgpuError:
     """Return our error for one of the system's."""
     why = error.strerror or str(error)
     where = f" ({error.filename})" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return NoSpace(f"There is no room to {what}: {why}{where}.", f"make room there, or {elsewhere}.", str(error))
     return ConfigError(
         f"This machine could not {what}: {why}{where}.",

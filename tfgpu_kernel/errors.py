@@ -13,6 +13,11 @@ from typing import ClassVar, Final
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether the system refused something because the disk, or the user's share of it, is full."""
+    return error.errno in _FULL
+
+
 class TfgpuError(Exception):
     """Base of every failure that this package explains.
 
@@ -251,7 +256,7 @@ def unexpected(error: Exception) -> TfgpuError:
         return error
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
-        kind = NoSpace if error.errno in _FULL else TfgpuError
+        kind = NoSpace if is_full(error) else TfgpuError
         return kind(
             f"The kernel did not start, since the system refused something ({error.strerror}{where}).",
             "make room on the disk that holds it, or see to it that you may write there, and try again.",

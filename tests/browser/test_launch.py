@@ -34,12 +34,25 @@ SLOW_START = "import os, time\nwhile not os.path.exists(%r):\n    time.sleep(0.1
 """Python does not start before the file is there."""
 
 
-def slow_start(lab: Lab) -> tuple[Path, dict[str, str]]:
-    """Return the file that lets a kernel start, and the environment that makes it wait for that."""
+def slow_start(lab: Lab) -> Path:
+    """Make the kernel ``late``; return the file that lets it start."""
     folder = lab.server.root / "slow"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(SLOW_START % f"{folder}/go")
-    return folder / "go", {"PYTHONPATH": str(folder)}
+    waits = {"PYTHONPATH": str(folder)}
+    image = recipes.ensure("slim")
+    lab.server.kernelspec("late", "Late (Docker)", image=image, gpus="none", network="none", env=waits)
+    return folder / "go"
+
+
+def starting(lab: Lab) -> Path:
+    """Open a notebook whose kernel ``late`` is starting; return the file that lets it start."""
+    go = slow_start(lab)
+    lab.server.notebook("late.ipynb", "1 + 1", kernel="late")
+    lab.open()
+    lab.notebook("late.ipynb")
+    expect(lab.banner).to_contain_text("Starting the kernel")
+    return go
 
 
 @pytest.fixture
@@ -92,13 +105,7 @@ def test_cancel_during_a_pull_leaves_nothing(lab: Lab, slow_registry: tuple[Regi
 
 def test_a_reload_in_mid_launch_shows_its_progress(lab: Lab, tmp_path: Path) -> None:
     """A page loaded anew while a kernel starts shows that start, and gets that kernel, not a second one."""
-    go, slow = slow_start(lab)
-    image = recipes.ensure("slim")
-    lab.server.kernelspec("late", "Late (Docker)", image=image, gpus="none", network="none", env=slow)
-    lab.server.notebook("late.ipynb", "1 + 1", kernel="late")
-    lab.open()
-    lab.notebook("late.ipynb")
-    expect(lab.banner).to_contain_text("Starting the kernel")
+    go = starting(lab)
     lab.remembered("late.ipynb")
     lab.reload()
     expect(lab.banner).to_contain_text("Starting the kernel")
@@ -112,13 +119,7 @@ def test_a_reload_in_mid_launch_shows_its_progress(lab: Lab, tmp_path: Path) -> 
 @pytest.mark.nightly
 def test_a_kernel_chosen_again_while_it_starts_runs(lab: Lab) -> None:
     """Choosing the kernel that is starting already gives one kernel, which runs, and no dialog."""
-    go, slow = slow_start(lab)
-    image = recipes.ensure("slim")
-    lab.server.kernelspec("late", "Late (Docker)", image=image, gpus="none", network="none", env=slow)
-    lab.server.notebook("late.ipynb", "1 + 1", kernel="late")
-    lab.open()
-    lab.notebook("late.ipynb")
-    expect(lab.banner).to_contain_text("Starting the kernel")
+    go = starting(lab)
     lab.page.evaluate(
         "() => { void window.jupyterapp.shell.currentWidget.sessionContext.changeKernel({ name: 'late' }); }"
     )
@@ -249,9 +250,7 @@ def test_a_kernel_beyond_its_memory_says_so(lab: Lab, server: Server) -> None:
 @pytest.mark.nightly
 def test_a_console_shows_its_start_and_why_it_failed(lab: Lab) -> None:
     """A console has the bar that a notebook has; out of sight a failure is told, and leads to it."""
-    go, slow = slow_start(lab)
-    image = recipes.ensure("slim")
-    lab.server.kernelspec("late", "Late (Docker)", image=image, gpus="none", network="none", env=slow)
+    go = slow_start(lab)
     lab.server.kernelspec("broken", "Broken (Docker)", image="tfgpu-test/no-such:image", gpus="none", pull="never")
     lab.expect_error(FAILED_REQUEST)
     (lab.server.root / "sub").mkdir()

@@ -33,11 +33,11 @@ class WithoutLogin(DockerException):
     @property
     def remedy(self) -> str:
         """What to do about it."""
-        program = f" (docker-credential-{self.helper})" if self.helper else ""
+        which, program = (self.helper, f" (docker-credential-{self.helper})") if self.helper else ("named", "")
         return (
-            f"the credential helper {self.helper} in ~/.docker/config.json doesn't run: install it{program}, or remove "
+            f"the credential helper {which} in ~/.docker/config.json doesn't run: install it{program}, or remove "
             "credsStore (or its line in credHelpers) there, then docker login."
-        ).replace("helper  in", "helper named in")
+        )
 
 
 class Client(APIClient):
