@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import nbformat
@@ -57,3 +58,20 @@ def test_the_systems_own_errors_name_the_file(
     said = capsys.readouterr().err
     assert "/some/where can't be used: Permission denied." in said
     assert "What to do:" in said
+
+
+def test_a_full_disk_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a disk is full, the remedy is room on it, not rights."""
+
+    def full(*paths: Path | None) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "there"))
+
+    monkeypatch.setattr(outputs, "check", full)
+    notebook = tmp_path / "a.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(), notebook)
+    assert cli.main(["execute", str(notebook), "-o", str(tmp_path / "there")]) == 1
+    told = capsys.readouterr().err
+    assert f"There is no room for {tmp_path}/there: No space left on device." in told
+    assert "What to do: make room there" in told

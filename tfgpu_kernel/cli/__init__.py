@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from .. import __version__
-from ..errors import ConfigError, TfgpuError
+from ..errors import ConfigError, NoSpace, TfgpuError, is_full
 
 VERBS: Final = (
     "install", "execute", "lock", "verify", "add", "remove", "export", "import",
@@ -59,9 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _of_the_system(error: OSError) -> ConfigError:
+def _of_the_system(error: OSError) -> TfgpuError:
     """Return our error for one of the system's that no verb has words of its own for."""
     where = error.filename2 or error.filename
+    if is_full(error):
+        full = f"There is no room for {os.fsdecode(where)}" if where is not None else "A disk is full"
+        return NoSpace(f"{full}: {error.strerror}.", "make room there (df -h shows which disk), and try again.")
     if where is None:
         return ConfigError(f"The system refused what was asked of it: {error}.", "put that right, and try again.")
     return ConfigError(
