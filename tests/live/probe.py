@@ -51,8 +51,11 @@ show("locale", [locale.setlocale(locale.LC_ALL), sys.getfilesystemencoding(), sy
 show("streams", [type(s).__module__ + "." + type(s).__name__ for s in (sys.stdin, sys.stdout, sys.stderr)])
 show("hooks", [{n: len(c) for n, c in get_ipython().events.callbacks.items()}, sys.excepthook.__name__,
                sys.displayhook.__class__.__name__, len(sys.path_hooks), os.putenv.__module__])
+mine = object()
+show("garbage", [gc.isenabled(), getattr(gc, "get_freeze_count", int)() > 1000,
+                 [type(r) for r in gc.get_referrers(mine)]])
 show("chance", random.random() != random.Random(0).random())
-del show, read, volatile, groups, status
+del show, read, mine, volatile, groups, status
 """
 """Prints what a kernel is, a line each; what names the kernel itself is left out."""
 

@@ -8,7 +8,7 @@ import sys
 from typing import Any, Callable
 
 # Loaded now: later no import finds this archive.
-from . import furnished, gpu, here, hints, keep, mounted, postponed, repeatable, seen, warm  # noqa: F401
+from . import furnished, gpu, here, hints, keep, lasting, mounted, postponed, repeatable, seen, warm  # noqa: F401
 from .codes import MOUNT_REPLACED, NO_FOLDER, NO_IPYKERNEL, NO_RUN_FOLDER, NOT_FURNISHED
 
 OPEN_FILES = 65536  # Docker 29 starts with 1024, too few for tf.data; the hard limit is the engine's
@@ -60,6 +60,8 @@ def _import_kernel() -> None:
     gc.disable()
     try:
         from ipykernel import kernelapp  # noqa: F401
+
+        lasting.note()
     finally:
         if collects:
             gc.enable()

@@ -11,6 +11,7 @@ socket. Whoever connects there first and claims it gets it; the others are refus
    nothing behind.
 """
 
+import gc
 import json
 import os
 import random
@@ -21,7 +22,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Optional, Sequence, cast
 
-from . import here, narrow, variables
+from . import here, lasting, narrow, variables
 from .codes import CLAIM_BROKEN, NOT_HELD
 from .stash import Stash, Unit
 from .variables import KERAS_FILE
@@ -86,6 +87,8 @@ class Waiting:
             os.environ.pop(name, None)
         self._keras = _keras_settings()
         random.setstate(state)
+        gc.collect()
+        lasting.note(self._app.shell.user_ns)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(os.path.join(self._folder, SOCKET))
         listener.listen(16)
