@@ -139,7 +139,8 @@ def test_both_sides_of_a_connection_name_the_same_sockets() -> None:
 def test_run_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folder 0700, connection file 0600, and a symlink that the kernel planted is replaced, not followed."""
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "rt"))
-    run = RunFolder.create(os.geteuid(), os.getegid())
+    run = RunFolder.new()
+    run.make(os.geteuid(), os.getegid())
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (run.io / "connection.json").symlink_to(victim)
@@ -154,7 +155,8 @@ def test_run_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_one_of_many_takes_a_kernel_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of processes that try at once to follow an owner that is gone, exactly one becomes the owner."""
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
-    run = RunFolder.create(os.geteuid(), os.getegid())
+    run = RunFolder.new()
+    run.make(os.geteuid(), os.getegid())
     gone = replace(Owner.current(), started=0)
     (run.path / "owner").write_text(str(gone))
     read, write = os.pipe()
@@ -174,7 +176,8 @@ def test_one_of_many_takes_a_kernel_over(tmp_path: Path, monkeypatch: pytest.Mon
 def test_long_runtime_folder_gives_way_to_a_short_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where Jupyter's folder is too long for sockets, another private one is taken."""
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / ("x" * 100)))
-    run = RunFolder.create(os.geteuid(), os.getegid())
+    run = RunFolder.new()
+    run.make(os.geteuid(), os.getegid())
     assert connection.fits(str(run.io))
     assert run.path.parent.stat().st_mode & 0o777 == 0o700
     run.remove()

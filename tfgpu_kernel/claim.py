@@ -35,6 +35,7 @@ from .image.facts import identity
 from .launch import Kernel, Prepared, write_running
 from .progress import Report, Step, unheard
 from .runfolder import RunFolder
+from .threads import carried_out
 from .waiting import Line, Waiting
 
 log = logging.getLogger(__name__)
@@ -127,15 +128,17 @@ async def _claim(
     }
     waited = run
     end = engine.watch(entry.container)
-    taken_here.add(entry.container)
-    line = await _ask(run, claim)
-    if line is None:
-        taken_here.discard(entry.container)
-        if entry.container not in kept_here:
-            engine.unwatch(entry.container)
-        return None
+    line = None
     try:
-        await asyncio.to_thread(entry.withdraw, run)
+        line = await _ask(run, claim)
+    finally:
+        if line is None and entry.container not in kept_here:
+            engine.unwatch(entry.container)
+    if line is None:
+        return None
+    taken_here.add(entry.container)
+    try:
+        await carried_out(entry.withdraw, run)
         await _limit(engine, entry, wanted.limits)
         if gpu.uuids:
             wanted_gpus = replace(_choice(prepared.config, entry), when_full="fail")
@@ -143,7 +146,7 @@ async def _claim(
             gpu = await gpus.grant(prepared.gpu, wanted_gpus, engine, prepared.info, leaser, uid, unheard)
             if not set(gpu.uuids) <= set(entry.gpus):
                 raise TfgpuError("It doesn't see the GPU that is free.", "")
-        run = await asyncio.to_thread(_hand_over, run, prepared, entry)
+        run = await carried_out(_hand_over, run, prepared, entry)
         narrowed = list(gpu.uuids) if set(gpu.uuids) != set(entry.gpus) else []
         await line.send({"go": True, "gpus": narrowed})
         # The kernel closes when it has become what was claimed.

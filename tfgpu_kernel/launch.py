@@ -40,6 +40,7 @@ from .owner import Owner
 from .postpone import postpone
 from .progress import Report, Step
 from .runfolder import KernelState, RunFolder, cache_folder
+from .threads import carried_out
 
 log = logging.getLogger(__name__)
 
@@ -228,21 +229,21 @@ async def start(
     request, config, who = prepared.request, prepared.config, prepared.identity
     run = request.run
     if run is None:
-        run = await asyncio.to_thread(RunFolder.create, who.host_uid, who.host_gid)
+        run = await asyncio.to_thread(RunFolder.new)
     creating: asyncio.Task[str] | None = None
     try:
+        await carried_out(run.make, who.host_uid, who.host_gid)
         # The run folder holds the lease, which ends with it.
         grant = granted or await gpus.grant(prepared.gpu, config, engine, prepared.info, run, who.host_uid, report)
         connection = request.connection or Connection(str(run.io))
-        await asyncio.to_thread(run.make_again, who.host_uid, who.host_gid)
-        await asyncio.to_thread(run.note_engine, engine.address)
-        await asyncio.to_thread(run.prepare, connection, bootfile.archive(), who.host_uid, who.host_gid)
+        await carried_out(run.note_engine, engine.address)
+        await carried_out(run.prepare, connection, bootfile.archive(), who.host_uid, who.host_gid)
         expected = prepared.mounts.expected()
-        await asyncio.to_thread(run.share, mounted.FILE, expected, who.host_uid, who.host_gid)
-        await asyncio.to_thread(additions.prepare, prepared.additions(run), who.host_uid, who.host_gid)
+        await carried_out(run.share, mounted.FILE, expected, who.host_uid, who.host_gid)
+        await carried_out(additions.prepare, prepared.additions(run), who.host_uid, who.host_gid)
         body = prepared.body(run, gpu=grant.request)
         if shape is not None:
-            body = await asyncio.to_thread(shape, body, run)
+            body = await carried_out(shape, body, run)
         body = postpone(body, prepared.image.record.env, prepared.mounts_with(run))
         async with _turn():
             report(Step("creating", f"Creating the container from {config.image}"))

@@ -27,6 +27,7 @@ from .launch import Prepared, start
 from .owner import Owner
 from .progress import unheard
 from .runfolder import RunFolder
+from .threads import carried_out
 from .waiting import Line, Waiting
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class Pool:
         self._kept: dict[str, _Kept] = {}
         self._wanted = asyncio.Event()
         self._refilling: asyncio.Task[None] | None = None
+        self._watchers: set[asyncio.Task[None]] = set()
         self._stopped = False
 
     def start(self) -> None:
@@ -118,6 +120,8 @@ class Pool:
             # A second one would break off the removal of what the first broke off, which takes its time.
             await asyncio.wait({self._refilling}, timeout=_UNDO_SECONDS)
         await asyncio.gather(*(self._drain(kept) for kept in list(self._kept.values())))
+        if self._watchers:  # of kernels that are being taken at this moment: half a claim leaves nothing
+            await asyncio.wait(self._watchers, timeout=_UNDO_SECONDS)
         atexit.unregister(self._last_resort)
 
     def state(self) -> Sequence[Waiting]:
@@ -251,7 +255,9 @@ class Pool:
         self._kept[kernel.container] = kept
         kept_here.add(kernel.container)
         kept.watcher = self._loop.create_task(self._follow(kept))
-        await asyncio.to_thread(record.write, kernel.run)
+        self._watchers.add(kept.watcher)
+        kept.watcher.add_done_callback(self._watchers.discard)
+        await carried_out(record.write, kernel.run)
         log.info("A kernel of %s is ready (%s)", config.image, ", ".join(answer["preloaded"]) or "nothing imported")
 
     async def _weigh(self, engine: Engine, runs: Sequence[RunFolder], over: asyncio.Event) -> None:

@@ -29,6 +29,7 @@ from .progress import Step
 from .relapse import Relapses
 from .runfolder import RunFolder
 from .settings import KernelSettings
+from .threads import carried_out
 
 STOP_SECONDS: Final = 10.0
 """What a kernel gets for a graceful end: TensorFlow needs about 1 s, a busy machine several times that."""
@@ -97,7 +98,7 @@ class TfgpuProvisioner(KernelSettings):
         try:
             kernel = await self._launch(entry, kwargs)
             await self._provide(kernel, kwargs)
-            await asyncio.to_thread(self._look_after, kernel)
+            await carried_out(self._look_after, kernel)
         except asyncio.CancelledError:
             cancelled = TfgpuError(
                 "The start of the kernel was cancelled.", "start it again when you want it."
@@ -305,7 +306,7 @@ class TfgpuProvisioner(KernelSettings):
         env, config = self._added_env(kwargs.get("env", {})), self.settings()
         left = Handover.of(kernel, self.kernel_id, root_of(root), self._cwd, env, config)
         try:
-            await asyncio.to_thread(left.write, kernel.run)
+            await carried_out(left.write, kernel.run)
             if root:  # else nobody takes it up when this process is gone, and its GPUs come free
                 await lease.bind(kernel.run.path, kernel.container, self._need_engine())
         except (TfgpuError, OSError) as error:

@@ -82,24 +82,22 @@ class RunFolder:
             return cls(path)
 
     @classmethod
-    def create(cls, uid: int, gid: int) -> RunFolder:
-        """Make a new folder for a kernel that runs as ``uid:gid``.
+    def new(cls) -> RunFolder:
+        """Return a place where none is yet; see :meth:`make`.
+
+        :raises TfgpuError: where nothing private can be made at all.
+        """
+        return cls(_root_for_new() / secrets.token_hex(6))
+
+    def make(self, uid: int, gid: int) -> None:
+        """Make the folder, for a kernel that runs as ``uid:gid``, where it is not there.
+
+        On a restart somebody may have removed it: /run/user/UID goes when its user logs out.
 
         :raises NoSpace: when the disk is full.
         """
-        folder = cls(_root_for_new() / secrets.token_hex(6))
-        folder._make(uid, gid)
-        return folder
-
-    def make_again(self, uid: int, gid: int) -> None:
-        """Make the folder anew where somebody has removed it (/run/user/UID goes when its user logs out).
-
-        :raises NoSpace: when the disk is full.
-        """
-        if not self.io.is_dir():
-            self._make(uid, gid)
-
-    def _make(self, uid: int, gid: int) -> None:
+        if self.io.is_dir():
+            return
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.path / _OWNER).write_text(str(Owner.current()))

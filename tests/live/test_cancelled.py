@@ -1,0 +1,102 @@
+"""A start that is cancelled, at whatever moment, leaves nothing: no container, no folder, no kernel half taken."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tfgpu_kernel import claim, launch, pool, quiet
+from tfgpu_kernel.engine import find
+from tfgpu_kernel.launch import Prepared
+from tfgpu_kernel.progress import unheard
+from tfgpu_kernel.provisioner import TfgpuProvisioner
+
+from .driving import kernel
+from .test_pool import keeping, one_ready
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quiet, "PATIENCE_SECONDS", 0.0)
+
+
+def _left(tmp_path: Path) -> list[str]:
+    """Return the containers and run folders of this test."""
+    form = '{{.ID}} {{.Label "io.tfgpu.run"}}'
+    listing = ["docker", "ps", "--all", "--filter", "label=io.tfgpu.kind=kernel", "--format", form]
+    told = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
+    return [line for line in told.splitlines() if str(tmp_path) in line] + os.listdir(tmp_path / "runtime/tfgpu")
+
+
+async def _prepared(workspace: Path, image: str, **settings: object) -> Prepared:
+    config = TfgpuProvisioner(image=image, gpus="none", pull="never", **settings).settings()
+    request = launch.Request("one", "tfgpu", str(workspace), str(workspace), {})
+    return await launch.prepare(request, config, find.engine(), unheard)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "times"),
+    [(0.015, 100), (0.5, 10), pytest.param(0.015, 1500, marks=pytest.mark.nightly),
+     pytest.param(0.5, 200, marks=pytest.mark.nightly)],
+)  # fmt: skip
+@pytest.mark.usefixtures("kernels")
+async def test_cold_start(workspace: Path, tmp_path: Path, slim: str, seconds: float, times: int) -> None:
+    """The first milliseconds, in which its files are made, and the whole of it."""
+    chance = random.Random(times)  # noqa: S311
+    engine = find.engine()
+    prepared = await _prepared(workspace, slim)
+    for number in range(times):
+        starting = asyncio.create_task(launch.start(prepared, engine, unheard))
+        await asyncio.sleep(moment := chance.uniform(0, seconds))
+        starting.cancel()
+        try:
+            started = await starting
+        except asyncio.CancelledError:
+            assert not _left(tmp_path), f"the {number}th, after {moment * 1000:.2f} ms"
+        else:
+            engine.unwatch(started.container)
+            await engine.remove(started.container)
+            started.run.remove()
+
+
+@pytest.mark.parametrize("times", [6, pytest.param(80, marks=[pytest.mark.nightly, pytest.mark.timeout(1200)])])
+@pytest.mark.usefixtures("kernels")
+async def test_claim(workspace: Path, tmp_path: Path, slim: str, times: int) -> None:
+    """A kernel that waits is taken, or waits on, or is gone and replaced."""
+    chance = random.Random(times)  # noqa: S311
+    engine = find.engine()
+    prepared = await _prepared(workspace, slim)
+    wanted = await asyncio.to_thread(claim.wish, prepared, engine)
+    async with keeping() as kept:
+        pool.note(prepared, wanted, engine)
+        for _ in range(times):
+            await one_ready(kept)
+            taking = asyncio.create_task(claim.take(prepared, wanted, engine, unheard))
+            await asyncio.sleep(chance.uniform(0, 0.03))
+            taking.cancel()
+            try:
+                taken = await taking
+            except asyncio.CancelledError:
+                continue
+            if taken is None:  # the one before ends as a kernel that was half taken
+                continue
+            engine.unwatch(taken.container)
+            await engine.remove(taken.container)
+            taken.run.remove()
+    assert not _left(tmp_path)
+
+
+@pytest.mark.usefixtures("kernels")
+async def test_pool_that_is_stopped(workspace: Path, tmp_path: Path) -> None:
+    """A server that ends while a kernel is being made ready."""
+    chance = random.Random(1)  # noqa: S311
+    for _ in range(6):
+        async with keeping():
+            async with kernel(workspace):
+                await asyncio.sleep(chance.uniform(0, 0.6))
+        assert not _left(tmp_path)
