@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from tfgpu_kernel.attribution import Share, Usage
 from tfgpu_kernel.gpu.nvml import Gpu, Memory, Sample
 from tfgpu_kernel.server.culled import Culled
 from tfgpu_kernel.server.idle import Hold, Idle, hold
-from tfgpu_kernel.server.roster import Resident
+from tfgpu_kernel.server.roster import Resident, Roster
 from tfgpu_kernel.server.sampler import Moment
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]  # runs asynchronous tests
@@ -80,6 +82,9 @@ class Server:
     seen: Moment
     ended: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
+    refuses: set[str] = field(default_factory=set)
+    meanwhile: Callable[[], object] = bool
+    """What happens while a kernel is being shut down."""
 
     def frees_gpus(self) -> bool:
         return any(kernel.idle_timeout > 0 for kernel in self.kernels)
@@ -87,10 +92,16 @@ class Server:
     async def residents(self) -> Sequence[Resident]:
         return self.kernels
 
+    def idle_seconds(self, kernel_id: str) -> float | None:
+        return next((one.idle_seconds for one in self.kernels if one.kernel_id == kernel_id), None)
+
     async def latest(self) -> Moment:
         return self.seen
 
     async def shutdown_kernel(self, kernel_id: str) -> None:
+        self.meanwhile()
+        if kernel_id in self.refuses:
+            raise RuntimeError("it can't be shut down")
         self.ended.append(kernel_id)
         self.kernels = [kernel for kernel in self.kernels if kernel.kernel_id != kernel_id]
 
@@ -99,6 +110,17 @@ class Server:
 
     def is_idle_for(self, seconds: float | None) -> None:
         self.kernels = [replace(kernel, idle_seconds=seconds) for kernel in self.kernels]
+
+
+async def two_that_are_over(server: Server) -> Idle:
+    """Return the watch of two kernels whose time is over at 10600."""
+    server.kernels = [resident("k1", idle=3000), resident("k2", idle=3000)]
+    server.seen = moment(mine(), mine(name="k2"))
+    watch = server.idle()
+    await watch.look(10_000)
+    assert len(watch.warnings()) == 2
+    server.is_idle_for(3600)
+    return watch
 
 
 async def test_warned_then_ended_and_told() -> None:
@@ -153,6 +175,77 @@ async def test_work_withdraws_the_warning() -> None:
     server.seen = moment(mine())
     await watch.look(42_000)
     assert watch.warnings() == [], "it computed 2000 s ago"
+
+
+@pytest.mark.parametrize("seconds", [None, 1.0], ids=["works", "has worked"])
+async def test_a_cell_that_is_run_while_another_kernel_is_shut_down(seconds: float | None) -> None:
+    """Two kernels' time is over in one look; a cell is run in the second while the first ends: it lives on."""
+    server = Server([], moment())
+    watch = await two_that_are_over(server)
+    server.meanwhile = lambda: server.is_idle_for(seconds)
+    assert await watch.look(10_600) == 0
+    await watch.look(10_601)
+    assert server.ended == ["k1"] and watch.warnings() == []
+
+
+@pytest.mark.parametrize("seconds", [None, 1.0], ids=["works", "has worked"])
+async def test_a_cell_that_is_run_while_the_driver_is_asked(seconds: float | None) -> None:
+    """What Jupyter says of a kernel is from before the driver answered, which may take seconds; it is asked anew."""
+    server = Server([], moment())
+    watch = await two_that_are_over(server)
+
+    async def latest() -> Moment:
+        server.is_idle_for(seconds)
+        return server.seen
+
+    server.latest = latest  # type: ignore[method-assign]
+    await watch.look(10_600)
+    assert server.ended == []
+
+
+async def test_kept_while_another_kernel_cannot_be_shut_down() -> None:
+    """The first can't be shut down, which takes its time; Keep It, pressed meanwhile for the second, counts."""
+    server = Server([], moment(), refuses={"k1"})
+    watch = await two_that_are_over(server)
+    server.meanwhile = lambda: watch.keep("k2")
+    await watch.look(10_600)
+    assert server.ended == []
+
+
+async def test_one_that_cannot_be_shut_down_stops_no_other() -> None:
+    """The second ends, and the first is tried again at the next look."""
+    server = Server([], moment(), refuses={"k1"})
+    watch = await two_that_are_over(server)
+    await watch.look(10_600)
+    assert server.ended == ["k2"]
+    server.refuses = set()
+    server.is_idle_for(3605)
+    await watch.look(10_605)
+    assert server.ended == ["k2", "k1"]
+
+
+async def test_those_that_are_left_idle_end_one_look_after_the_other() -> None:
+    """The next look comes at once, and sees what the first shutdown left."""
+    server = Server([], moment())
+    watch = await two_that_are_over(server)
+    assert await watch.look(10_600) == 0
+    assert server.ended == ["k1"]
+    await watch.look(10_601)
+    assert server.ended == ["k1", "k2"]
+
+
+@pytest.mark.parametrize(
+    ("state", "idle"),
+    [("idle", True), ("starting", True), ("busy", False), ("restarting", False), ("dead", False)],
+)
+def test_how_long_a_kernel_is_idle_is_read_at_that_moment(state: str, idle: bool) -> None:
+    """From Jupyter's manager itself; one that works, or is gone, is not idle."""
+    active = datetime.now(timezone.utc) - timedelta(seconds=100)
+    managers = {"k1": SimpleNamespace(execution_state=state, last_activity=active)}
+    roster = Roster(SimpleNamespace(get_kernel=managers.__getitem__), None)  # type: ignore[arg-type]
+    found = roster.idle_seconds("k1")
+    assert found is not None and 100 <= found < 110 if idle else found is None
+    assert roster.idle_seconds("gone") is None
 
 
 async def test_a_kept_kernel_has_its_whole_time_anew() -> None:

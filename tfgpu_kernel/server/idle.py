@@ -146,7 +146,10 @@ class Idle:
             await asyncio.sleep(min(LOOK_SECONDS, max(LEAST_SECONDS, pause)))
 
     async def look(self, now: float) -> float:
-        """Warn of the kernels whose time has come, end those whose time is over; return the seconds to the next."""
+        """Warn of the kernels whose time has come, end one whose time is over; return the seconds to the next.
+
+        Ending a kernel takes seconds, in which the others may have worked: they are judged anew, at the next look.
+        """
         some = await self._roster.residents() if self._roster.frees_gpus() else []
         residents = [one for one in some if one.idle_timeout > 0]
         for gone in self._warned.keys() - {resident.kernel_id for resident in residents}:
@@ -156,9 +159,15 @@ class Idle:
         if not residents:
             return LOOK_SECONDS
         moment = await self._sampler.latest()
-        return min([await self._judge(resident, hold(resident, moment), now) for resident in residents])
+        held = {one.kernel_id: hold(one, moment) for one in residents}
+        lefts = [self._judge(one, held[one.kernel_id], now) for one in residents]
+        for resident, left in zip(residents, lefts, strict=True):
+            if left == 0 and await self._end(resident, held[resident.kernel_id], now):
+                return 0.0
+        return min((left for left in lefts if left), default=LOOK_SECONDS)
 
-    async def _judge(self, resident: Resident, held: Hold | None, now: float) -> float:
+    def _judge(self, resident: Resident, held: Hold | None, now: float) -> float:
+        """Return the seconds until this kernel must be looked at again; 0 where its time is over."""
         kernel_id = resident.kernel_id
         if held is not None and held.working:
             self._worked[kernel_id] = now
@@ -182,17 +191,24 @@ class Idle:
             log.info("Kernel %s holds a GPU and is idle; it ends in %.0f s", kernel_id, ends - now)
             self._changed(kernel_id)
             return ends - now
-        if now < before.ends:
-            return before.ends - now
-        await self._end(resident, held, now - since)
-        return LOOK_SECONDS
+        return max(0.0, before.ends - now)
 
-    async def _end(self, resident: Resident, held: Hold, seconds: float) -> None:
-        account = freed(held, seconds)
-        log.warning("Kernel %s: %s", resident.kernel_id, account.message)
-        await self._kernels.shutdown_kernel(resident.kernel_id)
-        self._withdraw(resident.kernel_id)
-        obituaries.publish(Obituary(resident.kernel_id, resident.kernel_name, resident.path, account))
+    async def _end(self, resident: Resident, held: Hold | None, now: float) -> bool:
+        """End a kernel, unless it has worked or was kept since it was judged; return whether it was ended."""
+        kernel_id = resident.kernel_id
+        warned, still = self._warned.get(kernel_id), self._roster.idle_seconds(kernel_id)
+        if held is None or warned is None or still is None or still < (resident.idle_seconds or 0.0):
+            return False
+        account = freed(held, now - warned.idle_since)
+        log.warning("Kernel %s: %s", kernel_id, account.message)
+        try:
+            await self._kernels.shutdown_kernel(kernel_id)
+        except Exception:  # whatever it is, the others' GPUs come free
+            log.exception("Kernel %s could not be shut down; it is tried again", kernel_id)
+            return False
+        self._withdraw(kernel_id)
+        obituaries.publish(Obituary(kernel_id, resident.kernel_name, resident.path, account))
+        return True
 
     def _withdraw(self, kernel_id: str) -> None:
         if self._warned.pop(kernel_id, None) is not None:

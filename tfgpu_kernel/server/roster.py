@@ -95,6 +95,13 @@ class Roster:
             for kernel_id, manager, container, gpus in self._managers()
         ]
 
+    def idle_seconds(self, kernel_id: str) -> float | None:
+        """Return how long a kernel has been idle at this very moment; None while it works, or where none runs."""
+        try:
+            return _idle_seconds(self._kernels.get_kernel(kernel_id), time.time())
+        except (KeyError, web.HTTPError):  # jupyter_server's manager raises the latter
+            return None
+
     def frees_gpus(self) -> bool:
         """Whether any kernel is to be shut down when it holds a GPU and is idle."""
         provisioners = (getattr(manager, "provisioner", None) for _, manager, _, _ in self._managers())
@@ -139,12 +146,6 @@ def _resident(
     document: Mapping[str, Any],
     now: float,
 ) -> Resident:
-    state = getattr(manager, "execution_state", None) or "unknown"
-    active = getattr(manager, "last_activity", None)
-    # A kernel that no page was ever connected to stays "starting" for Jupyter; whether it could be culled is what
-    # counts, and that depends on "busy" alone.
-    working = state in {"busy", "restarting", "dead"}
-    idle = None if working or active is None else max(0.0, now - active.timestamp())
     own = getattr(manager, "provisioner", None)
     limits: tuple[float, float, bool] = (0.0, 0.0, False)
     if isinstance(own, TfgpuProvisioner):
@@ -154,11 +155,23 @@ def _resident(
         kernel_name=manager.kernel_name,
         path=document.get("path", ""),
         kind=document.get("type", ""),
-        state=state,
-        idle_seconds=idle,
+        state=_state(manager),
+        idle_seconds=_idle_seconds(manager, now),
         container=container,
         gpus=gpus,
         idle_timeout=limits[0],
         idle_warning=limits[1],
         exclusive=limits[2],
     )
+
+
+def _state(manager: Any) -> str:
+    return getattr(manager, "execution_state", None) or "unknown"
+
+
+def _idle_seconds(manager: Any, now: float) -> float | None:
+    active = getattr(manager, "last_activity", None)
+    # A kernel that no page was ever connected to stays "starting" for Jupyter; whether it could be culled is what
+    # counts, and that depends on "busy" alone.
+    working = _state(manager) in {"busy", "restarting", "dead"}
+    return None if working or active is None else max(0.0, now - active.timestamp())
