@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, Final
 
 from jupyter_client.connect import KernelConnectionInfo
 
-from . import autopsy, claim, ending, held, launches, lease, pool, ports, sweep, vigil
+from . import autopsy, claim, ending, environment, held, launches, lease, pool, ports, sweep, vigil
 from .engine import find
 from .engine.base import Engine, Exit
 from .engine.events import outcome
@@ -52,6 +53,7 @@ class TfgpuProvisioner(KernelSettings):
         self._engine: Engine | None = None
         self._kernel: Kernel | None = None
         self._run: RunFolder | None = None
+        self._env: Mapping[str, str] = {}
         self._active = False
         self._asked_to_end = False
         self._restarting = False
@@ -84,7 +86,7 @@ class TfgpuProvisioner(KernelSettings):
         entry = Launch(
             self.kernel_id,
             getattr(self.parent, "kernel_name", ""),
-            kwargs.get("env", {}).get("JPY_SESSION_NAME", ""),
+            kwargs.get("env", {}).get(environment.SESSION, ""),
             restart=self._kernel is not None,
         )
         automatic = self._restarting and not self._asked_to_end
@@ -94,10 +96,11 @@ class TfgpuProvisioner(KernelSettings):
             self.log.error("Kernel %s is not started again: it ended each time in the same way", self.kernel_id)
             return self._stay_dead(self._report)
         launches.enter(entry)
+        self._keep_env(kwargs.get("env", {}))
         kernel = None
         try:
             kernel = await self._launch(entry, kwargs)
-            await self._provide(kernel, kwargs)
+            await self._provide(kernel)
             await carried_out(self._look_after, kernel)
         except asyncio.CancelledError:
             cancelled = TfgpuError(
@@ -265,7 +268,7 @@ class TfgpuProvisioner(KernelSettings):
             kernel_name=entry.kernel_name,
             cwd=self._cwd,
             workspace=config.workspace or self._root_folder() or self._cwd,
-            env=self._added_env(kwargs.get("env", {})),
+            env={**ports.environment(self.kernel_id), **self._env},
             notebook=entry.notebook,
             run=self._run,
             connection=self._kernel.connection if self._kernel else None,
@@ -289,22 +292,19 @@ class TfgpuProvisioner(KernelSettings):
         """Return the server's root folder; empty where there is no server (nbclient, papermill)."""
         return str(getattr(getattr(self.parent, "parent", None), "root_dir", "") or "")
 
-    def _added_env(self, env: dict[str, str]) -> dict[str, str]:
-        """Return what the caller and kernel.json add to the server's environment; the rest stays out."""
+    def _keep_env(self, env: dict[str, str]) -> None:
+        """Note what the caller and kernel.json add to the server's environment; the rest stays out."""
         named = set(self.kernel_spec.env if self.kernel_spec else ())
-        return ports.environment(self.kernel_id) | {
-            name: text
-            for name, text in env.items()
-            if (name in named or os.environ.get(name) != text) and name not in ("JPY_PARENT_PID", LOCK_OF)
-        }
+        # A program without a server hands over what it means at each start.
+        restart = self._kernel is not None and bool(self._root_folder())
+        self._env = environment.again(self._env, env, named) if restart else environment.added(env, os.environ, named)
 
-    async def _provide(self, kernel: Kernel, kwargs: dict[str, Any]) -> None:
+    async def _provide(self, kernel: Kernel) -> None:
         """See to what becomes of the kernel when this process ends: it ends too, or a next server takes it up."""
         root = self._root_folder()
         if not root:
             ending.own(self._need_engine(), kernel.container, kernel.run)
-        env, config = self._added_env(kwargs.get("env", {})), self.settings()
-        left = Handover.of(kernel, self.kernel_id, root_of(root), self._cwd, env, config)
+        left = Handover.of(kernel, self.kernel_id, root_of(root), self._cwd, self._env, self.settings())
         try:
             await carried_out(left.write, kernel.run)
             if root:  # else nobody takes it up when this process is gone, and its GPUs come free
@@ -321,7 +321,7 @@ class TfgpuProvisioner(KernelSettings):
 
     def resume(self, left: Handover, run: RunFolder, engine: Engine) -> KernelConnectionInfo:
         """Take up a kernel that runs and that a server before this one started; see adopt.py."""
-        self._engine, self._run, self._cwd = engine, run, left.cwd
+        self._engine, self._run, self._cwd, self._env = engine, run, left.cwd, left.env
         self._kernel = left.kernel(run, engine)
         self._look_after(self._kernel)
         self._active = True
