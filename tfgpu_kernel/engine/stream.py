@@ -2,6 +2,8 @@
 
 Each stream has a thread and a client of its own. Leaving the iteration shuts its socket down: the engine
 cancels a pull or a build whose client goes away, and the thread ends.
+
+The thread reads a few items ahead and then waits: an image that goes to a slow disk is not kept in memory meanwhile.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import docker
 import requests
@@ -21,6 +23,9 @@ from docker.types import CancellableStream
 from .translate import translated
 
 Item = TypeVar("Item")
+
+AHEAD: Final = 16
+"""How many items may wait to be taken; of an image's archive each has a megabyte."""
 
 
 async def pumped(
@@ -34,6 +39,7 @@ async def pumped(
     queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
     responses: list[requests.Response] = []
     left = threading.Event()
+    room = threading.Semaphore(AHEAD)
 
     def tell(kind: str, value: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
@@ -50,6 +56,7 @@ async def pumped(
                 client.timeout = None  # type: ignore[assignment] # the caller has the time limit, and can leave at any moment
                 client.hooks["response"].append(note)
                 for item in begin(client):
+                    room.acquire()
                     if left.is_set():
                         return
                     tell("item", item)
@@ -72,9 +79,11 @@ async def pumped(
                 return
             if kind == "error":
                 raise translated(value, address, subject) from value
+            room.release()
             yield value
     finally:
         left.set()
+        room.release()  # the thread may wait for it, and is to see that nobody takes any more
         for response in tuple(responses):
             _shut(response)
 
