@@ -148,7 +148,8 @@ async def _tell_death(engine: Engine, one: Left, record: ContainerRecord | None)
     )
     if record is not None:
         left = one.handover
-        found = await autopsy.of_container(record.id, left.image.requested, bool(left.gpu.uuids), engine)
+        owner = await asyncio.to_thread(one.run.owner)
+        found = await autopsy.of_container(record.id, left.image.requested, bool(left.gpu.uuids), owner, engine)
         account = found or account
     await asyncio.to_thread(one.run.change_state, state="ended", ended=time.time(), death=account.message)
     state = one.state

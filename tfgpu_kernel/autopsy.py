@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from . import obituaries
-from .deaths import explain
+from .deaths import UNKNOWN, explain
 from .engine.base import Engine, Exit
 from .errors import TfgpuError
 from .launch import LOG_LINES, Kernel
+from .owner import Owner
 
 
 async def cause(kernel: Kernel, end: Exit, memory: int | None, engine: Engine) -> TfgpuError:
@@ -24,14 +26,23 @@ async def cause(kernel: Kernel, end: Exit, memory: int | None, engine: Engine) -
     return explain(end, text, image=kernel.image.requested, memory=memory, gpus=bool(kernel.gpu.uuids))
 
 
-async def of_container(container: str, image: str, gpus: bool, engine: Engine) -> TfgpuError | None:
-    """Return why a kernel ended, of which only the container is left; None where that runs, or tells nothing."""
+async def of_container(
+    container: str, image: str, gpus: bool, owner: Owner | None, engine: Engine
+) -> TfgpuError | None:
+    """Return why a kernel ended, of which only the container is left; None where that runs, or tells nothing.
+
+    :param owner: the process that it belonged to, which was of this boot of the machine, or of one before.
+    """
     try:
         end = await engine.exit_status(container)
         text = await engine.logs(container, LOG_LINES)
     except TfgpuError:
         return None
-    return explain(end, text, image=image, memory=None, gpus=gpus) if end is not None else None
+    if end is None:
+        return None
+    unwatched = replace(end, unseen=end.code == UNKNOWN)
+    rebooted = owner is not None and owner.rebooted
+    return explain(unwatched, text, image=image, memory=None, gpus=gpus, rebooted=rebooted)
 
 
 async def tell(kernel: Kernel, kernel_id: str, account: TfgpuError) -> None:

@@ -13,21 +13,26 @@ from .errors import ImageUnusable, KernelDied, MountRefused, RunFolderNotShared,
 
 _SIGNALLED: Final = 128
 """A process ended by signal N is reported as exit code 128 + N (the convention of shells and init)."""
-_BY_THE_ENGINE: Final = frozenset({_SIGNALLED + signal.SIGTERM, _SIGNALLED + signal.SIGKILL, 255})
-"""How containers end that a stopping, or a starting, engine takes down; 255 where it doesn't know."""
+UNKNOWN: Final = 255
+"""What Docker notes of a container that it finds ended when it starts itself, after a power cut say."""
+_BY_THE_ENGINE: Final = frozenset({_SIGNALLED + signal.SIGTERM, _SIGNALLED + signal.SIGKILL, UNKNOWN})
+"""How containers end that a stopping, or a starting, engine takes down."""
 _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
 _PYTHON_NO_SCRIPT: Final = 2
 _DISK_FULL: Final = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
 
 
-def explain(end: Exit, log: str, *, image: str, memory: int | None, gpus: bool = False) -> TfgpuError:
+def explain(
+    end: Exit, log: str, *, image: str, memory: int | None, gpus: bool = False, rebooted: bool = False
+) -> TfgpuError:
     """Return the account of a kernel's end.
 
     :param log: the last lines that the container printed.
     :param image: the image's name, for the sentence.
     :param memory: the kernel's limit in bytes, or None.
     :param gpus: whether it had any; else TensorFlow's complaints of having none are none.
+    :param rebooted: whether the machine was restarted since the kernel's owner was there.
     """
     if end.code in {codes.NO_RUN_FOLDER, codes.NO_FOLDER} or (
         end.code == _PYTHON_NO_SCRIPT and "can't open file '/tfgpu/run/" in log
@@ -65,7 +70,7 @@ def explain(end: Exit, log: str, *, image: str, memory: int | None, gpus: bool =
             "choose an image with Python 3, such as tensorflow/tensorflow:2.17.0-gpu.",
             log or end.error,
         )
-    message, remedy = _story(end, memory, log)
+    message, remedy = _story(end, memory, log, rebooted)
     trouble = troubles.find(f"{end.error}\n{log}") if gpus else None
     # Out of main memory is out of main memory, whatever was said before.
     if trouble is not None and not (end.oom_killed and end.code == _SIGNALLED + signal.SIGKILL):
@@ -73,9 +78,16 @@ def explain(end: Exit, log: str, *, image: str, memory: int | None, gpus: bool =
     return KernelDied(message, remedy, log or end.error)
 
 
-def _story(end: Exit, memory: int | None, log: str) -> tuple[str, str]:
+def _story(end: Exit, memory: int | None, log: str, rebooted: bool) -> tuple[str, str]:
     """Return what happened and what to do, for a kernel that had begun to run."""
     limit = f" at {_size(memory)} (limit {_size(memory)})" if memory else ""
+    if rebooted and end.code in _BY_THE_ENGINE and not end.oom_killed:
+        # Who shuts a machine down ends what runs there first; by hand one can do so, too.
+        seems = "" if end.code == UNKNOWN else f", it seems (signal {end.code - _SIGNALLED})"
+        return (
+            f"The machine was restarted, or lost its power, and the kernel ended with it{seems}.",
+            "start the kernel again; what it had saved, such as checkpoints, is there.",
+        )
     if end.unseen and end.code in _BY_THE_ENGINE and not end.oom_killed:
         return (
             "The Docker engine was restarted, and all its containers ended with it; this kernel, too.",
@@ -109,7 +121,8 @@ def _story(end: Exit, memory: int | None, log: str) -> tuple[str, str]:
         return (
             f"The kernel was ended by signal {end.code - _SIGNALLED} ({name}).",
             "read the last lines below; SIGSEGV and SIGABRT come from native code such as TensorFlow, "
-            "SIGKILL from outside the container.",
+            "SIGTERM and SIGKILL from outside the container: somebody ended it, the Docker engine was stopped, or the "
+            "machine ran out of memory (sudo dmesg says).",
         )
     return (
         f"The kernel ended by itself with exit code {end.code}.",

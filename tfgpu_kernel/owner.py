@@ -55,9 +55,14 @@ class Owner:
         return self.boot == _boot() and self.namespace == _namespace()
 
     @property
+    def rebooted(self) -> bool:
+        """Whether the machine was restarted since the process was there."""
+        return self.boot != _boot()
+
+    @property
     def alive(self) -> bool:
         """Whether the process lives. One in another pid namespace can't be seen, so counts as alive."""
-        if self.boot != _boot():
+        if self.rebooted:
             return False
         if self.namespace != _namespace():
             return True

@@ -26,7 +26,7 @@ class Known:
     @property
     def owned(self) -> bool:
         """Whether the process that it belongs to lives."""
-        owner = self.run.owner() or Owner.parse(self.labels.owner)
+        owner = _owner(self.labels)
         return owner is not None and owner.alive
 
     @property
@@ -52,6 +52,11 @@ class Known:
         return self.state.kernel_id if self.state else ""
 
 
+def _owner(labels: KernelLabels) -> Owner | None:
+    """Return whom a kernel belongs to: the folder knows who took it over, its label who made it."""
+    return RunFolder.named(labels.run).owner() or Owner.parse(labels.owner)
+
+
 async def known(engine: Engine) -> Sequence[Known]:
     """Return this user's kernels, oldest first."""
     found = await engine.list({KIND: KIND_KERNEL, UID: str(os.geteuid())})
@@ -63,7 +68,7 @@ async def known(engine: Engine) -> Sequence[Known]:
         state = RunFolder.named(labels.run).state()
         if state is not None and not state.death and record.state in {"exited", "dead"}:
             # It ended while no server was there to say why.
-            account = await autopsy.of_container(record.id, labels.image, bool(labels.gpus), engine)
+            account = await autopsy.of_container(record.id, labels.image, bool(labels.gpus), _owner(labels), engine)
             state = replace(state, death=account.message if account else "")
         kernels.append(Known(record, labels, state))
     return kernels
