@@ -5,7 +5,6 @@ Python looks through all of them at each full collection, and several times at i
 end by that, and each restart waits for it.
 """
 
-import ctypes
 import gc
 from typing import Any, Dict, Optional
 
@@ -18,6 +17,11 @@ def note(namespace: Optional[Dict[str, Any]] = None) -> None:
     if not hasattr(gc, "freeze"):
         return
     if namespace is None or not gc.is_tracked(namespace):
+        gc.freeze()
+        return
+    try:
+        import ctypes
+    except ImportError:  # a Python that was built without libffi
         gc.freeze()
         return
     ctypes.pythonapi.PyObject_GC_UnTrack(ctypes.py_object(namespace))
