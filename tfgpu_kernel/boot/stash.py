@@ -113,6 +113,11 @@ class Stash:
             self._of[name] = unit
             sys.modules.pop(name, None)
 
+    def module(self, name: str) -> Any:
+        """Return a module that is loaded, hidden or not; None where it isn't."""
+        unit = self._of.get(name)
+        return unit.modules[name] if unit is not None else sys.modules.get(name)
+
     def show(self, unit: Unit) -> None:
         """Bring a unit back, after those that it needs."""
         if unit.shown:

@@ -22,7 +22,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Optional, Sequence, cast
 
-from . import here, lasting, narrow, variables
+from . import here, lasting, moved, narrow, variables
 from .codes import CLAIM_BROKEN, NOT_HELD
 from .stash import Stash, Unit
 from .variables import KERAS_FILE
@@ -140,7 +140,7 @@ class Waiting:
                 os.environ.pop(name, None)
             os.environ.pop("JPY_SESSION_NAME", None)
             os.environ.update(claim["env"])
-            os.chdir(claim["cwd"])
+            moved.move(claim["cwd"], self._stash.module)
             self._refresh_shell()
             here.follow_up()
             if claim["key"] is not None:
