@@ -1,4 +1,4 @@
-"""A kernel that waited finds the modules that a cold one finds: beside the notebook, and on sys.path as cells have it."""
+"""A kernel that waited finds the modules that a cold one finds: beside the notebook, and where cells say."""
 
 from __future__ import annotations
 
