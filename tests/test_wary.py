@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from tfgpu_kernel import launch, wary
+from tfgpu_kernel.ahead import cold_variables
 from tfgpu_kernel.boot.warm import COLD_FILE
-from tfgpu_kernel.claim import cold_variables
 from tfgpu_kernel.config import KernelConfig
 from tfgpu_kernel.engine.base import Engine
 from tfgpu_kernel.engine.docker import DockerEngine

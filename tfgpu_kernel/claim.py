@@ -8,7 +8,6 @@ ready (:mod:`tfgpu_kernel.pool`).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import logging
@@ -20,10 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from . import additions, bootfile, cells, gpus, lease, picking, runfolder, waiting, wary
+from . import additions, ahead, bootfile, gpus, lease, picking, runfolder, waiting
 from .boot.narrow import NAME as CUDA_CHOICE
 from .boot.variables import matters_early
-from .boot.warm import COLD_FILE
 from .config import KernelConfig
 from .connection import CONNECTION_FILE, Connection
 from .engine.base import Engine
@@ -65,14 +63,8 @@ class Wish:
 
 def wish(prepared: Prepared, engine: Engine) -> Wish:
     """Say what a waiting kernel must be like to serve this start. Reads the notebook; call it in a thread."""
-    foreseen = cells.foresee(prepared.request.notebook)
-    order = {"preload": list(prepared.config.preload), "preset": dict(foreseen.values)}
-    refusal = ""
-    if foreseen.unclear:
-        refusal = f"the notebook sets {', '.join(sorted(foreseen.unclear))}, which acts on an import"
-    refused = cold_variables(prepared.request.run, prepared.request.notebook) - set(foreseen.values)
-    if refused:
-        refusal = f"a cell set {', '.join(sorted(refused))}, which acts on an import"
+    preset, refusal = ahead.judge(prepared)
+    order = {"preload": list(prepared.config.preload), "preset": dict(preset)}
     refusal = refusal or _packages_refusal(prepared)
     if not prepared.config.pool_size:
         refusal = "pool_size is 0"
@@ -306,18 +298,3 @@ def _parts(
     return {
         name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16] for name, part in parts.items()
     }
-
-
-_COLD_BYTES: Final = 4096
-_cold: dict[str, set[str]] = {}
-
-
-def cold_variables(run: RunFolder | None, notebook: str) -> set[str]:
-    """Return the variables that cells of this kernel, or of this notebook before, set too late."""
-    found = set(_cold.get(notebook, ()))
-    if run is not None:
-        with contextlib.suppress(OSError):
-            found |= set(wary.read(run.io / COLD_FILE, _COLD_BYTES).decode(errors="replace").split())
-    if found and notebook:
-        _cold[notebook] = found
-    return found

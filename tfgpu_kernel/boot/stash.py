@@ -31,6 +31,10 @@ class Unit:
         self.filters: List[Any] = []
         self.shown = False
 
+    def has(self, package: str) -> bool:
+        """Whether a package is part of it, or came along."""
+        return package in self.modules or any(unit.name == package for unit in self.needs)
+
 
 class Stash:
     """Imports modules ahead, hides them, and is the finder that brings them back."""

@@ -18,14 +18,15 @@ import random
 import selectors
 import socket
 import sys
+import tempfile
 import threading
 import time
-from typing import Any, Callable, Dict, Optional, Sequence, cast
+from typing import Any, Callable, Dict, List, Optional, Sequence, cast
 
 from . import here, lasting, moved, narrow, variables
 from .codes import CLAIM_BROKEN, NOT_HELD
 from .stash import Stash, Unit
-from .variables import KERAS_FILE
+from .variables import KERAS_FILE, MATPLOTLIB_FILE
 
 ORDER_FILE = "warm.json"
 SOCKET = "c"  # not longer than the kernel's own sockets' names: paths of sockets are short
@@ -80,7 +81,14 @@ class Waiting:
         self._preset = order.get("preset", {})
         os.environ.update(self._preset)
         self._at_preload = dict(os.environ)
-        self._stash.preload(order.get("preload", ()))
+        folder = os.getcwd()
+        with tempfile.TemporaryDirectory() as empty:
+            # Whose folder the kernel will be in is not known: no file there may act (matplotlibrc), nor any module.
+            os.chdir(empty)
+            try:
+                self._stash.preload(order.get("preload", ()))
+            finally:
+                os.chdir(folder)
         for unit in self._stash.units:
             self._at_preload.update(unit.environ)
         for name in self._preset:
@@ -201,17 +209,31 @@ class Waiting:
 
         owner.putenv = putenv
 
+    def _readers(self, name: str) -> List[Unit]:
+        """Return what was imported ahead, and may have read a variable (or file) then."""
+        units = self._stash.units
+        plots = [unit for unit in units if unit.has("matplotlib")]
+        if variables.matplotlibs(name):
+            return plots
+        return [unit for unit in units if unit not in plots] or units  # NumPy may have come with Matplotlib
+
     def _noticed(self, name: str, value: str) -> None:
         if self._putenv and variables.matters_at_import(name) and self._at_preload.get(name) != value:
-            self._tell([name])
+            # What was imported before is as it would be in a cold kernel.
+            hidden = [unit.name for unit in self._readers(name) if not unit.shown]
+            if hidden:
+                self._tell([name], hidden)
 
     def _shown(self, unit: Unit) -> None:
         """Look, at the user's first import, at what was foreseen and did not come."""
         missing = [name for name, text in self._preset.items() if os.environ.get(name) != text]
         if _keras_settings() != self._keras:
             missing.append(KERAS_FILE)
+        if os.path.isfile(MATPLOTLIB_FILE):
+            missing.append(MATPLOTLIB_FILE)
+        missing = [name for name in missing if unit in self._readers(name)]
         if missing and self._putenv:
-            self._tell(missing)
+            self._tell(missing, [unit.name])
         if all(other.shown for other in self._stash.units):
             self._unwatch()
 
@@ -219,11 +241,10 @@ class Waiting:
         if self._putenv is not None:
             narrow.putenv_owner().putenv, self._putenv = self._putenv, None
 
-    def _tell(self, names: Sequence[str]) -> None:
-        hidden = [unit.name for unit in self._stash.units if not unit.shown] or [self._stash.units[0].name]
+    def _tell(self, names: Sequence[str], modules: Sequence[str]) -> None:
         sys.stderr.write(
             "tfgpu: %s has no effect here, because %s was loaded ahead. Restart the kernel: this notebook then "
-            "starts without that, and it has effect.\n" % (", ".join(names), " and ".join(hidden))
+            "starts without that, and it has effect.\n" % (", ".join(names), " and ".join(modules))
         )
         try:
             with open(os.path.join(self._folder, COLD_FILE), "a") as file:
