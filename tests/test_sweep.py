@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tfgpu_kernel import held, lease, runfolder
+from tests import left_behind
+from tfgpu_kernel import handover, held, lease, runfolder
 from tfgpu_kernel import sweep as module
+from tfgpu_kernel.cli import kernels, ps
 from tfgpu_kernel.engine.base import ContainerRecord, ImageRecord
 from tfgpu_kernel.labels import KIND, KIND_KERNEL, KernelLabels
 from tfgpu_kernel.owner import Owner
@@ -112,6 +115,35 @@ def test_who_holds_a_kernel_without_a_folder_has_time_to_say_so(root: Path, monk
 def test_what_a_failed_launch_of_this_process_left_goes_at_once(root: Path) -> None:
     """Its folder is removed and the engine kept the container: nobody holds that."""
     assert Engine(box(root / "run", Owner.current())).sweep() == []
+
+
+@pytest.mark.parametrize("text", ['{"kernel_id": "k", "later": 1}', "", "[]"])
+def test_a_state_that_cannot_be_read_ends_no_training(root: Path, text: str) -> None:
+    """One of a later version, or of a disk that is ill: the kernel has its grace as any other that ran; ``ps`` says how
+    much, and that no server can take it up."""
+    run = folder(root / "run", GONE)
+    (run.path / "state.json").write_text(text)
+    (run.path / "handover.json").write_text(text)
+    engine = Engine(box(run.path, GONE))
+    assert engine.sweep() == ["box"]
+    [shown] = asyncio.run(kernels.known(engine))  # type: ignore[arg-type]
+    assert ps.serving(ps.row(shown)) == "gone; kept 24 h; no server can take it up"
+    (run.path / "orphaned").write_text(f"-1e9 {run.owner()}")
+    assert engine.sweep() == []
+
+
+def test_what_a_later_version_adds_is_passed_over(root: Path) -> None:
+    """A field more in the state or the handover hinders neither sweeps nor adoption."""
+    run = left_behind.kernel(root / "run", "k", root)
+    known = run.state(), handover.read(run)
+    assert None not in known
+    for file in ("state.json", "handover.json"):
+        raw = json.loads((run.path / file).read_text())
+        raw["later"] = {"more": 1}
+        if file == "handover.json":
+            raw["image"]["later"] = "more"
+        (run.path / file).write_text(json.dumps(raw))
+    assert (run.state(), handover.read(run)) == known
 
 
 def test_what_may_run_on_another_engine_is_spared(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

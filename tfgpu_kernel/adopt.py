@@ -34,6 +34,8 @@ from .runfolder import KernelState, RunFolder
 PATIENCE_SECONDS: Final = 5.0
 """How long a server's start waits for the engine. After that kernels are taken up unseen: not knowing is not death."""
 
+log = logging.getLogger(__name__)
+
 Log = logging.Logger | logging.LoggerAdapter[Any]
 
 
@@ -64,8 +66,12 @@ def left(root: str | None = None) -> Sequence[Left]:
     """
     found = []
     for run in runfolder.existing():
+        if run.owner_alive():
+            continue
         state, what = run.state(), handover.read(run)
-        if state is None or state.state != "running" or what is None or run.owner_alive():
+        if (run.has_state and state is None) or handover.unreadable(run):
+            log.warning("The kernel of %s can't be taken up: what its server left there can't be read", run.path)
+        if state is None or state.state != "running" or what is None:
             continue
         if root is None or (what.root and what.root == handover.root_of(root)):
             found.append(Left(run, state, what))
@@ -102,6 +108,12 @@ async def one(multi: Any, root: str, kernel_id: str, log: Log) -> Adopted:
     for engine, ones in _by_engine(waiting):
         for kernel in await alive(engine, ones):
             adopted = take(multi, engine, kernel, log)
+    if adopted is None and await asyncio.to_thread(_can_not_be_read, kernel_id):
+        raise KernelNotFound(
+            f"The kernel {kernel_id} can't be taken up: what its server left for the next can't be read, as it may be "
+            "after another version of this package.",
+            "take it up with a server of that version, or end it: jupyter tfgpu adopt --stop.",
+        )
     if adopted is None:
         raise KernelNotFound(
             f"No kernel {kernel_id} runs without a server: it has ended, or a server has it.",
@@ -110,6 +122,12 @@ async def one(multi: Any, root: str, kernel_id: str, log: Log) -> Adopted:
     here = replace(waiting[0].handover, root=handover.root_of(root))
     await asyncio.to_thread(here.write, adopted.run)  # the next server with this root folder takes it up again
     return adopted
+
+
+def _can_not_be_read(kernel_id: str) -> bool:
+    """Whether a kernel is there, and what its server left for the next makes no sense."""
+    found = (run for run in runfolder.existing() if (state := run.state()) and state.kernel_id == kernel_id)
+    return any(not run.owner_alive() and handover.unreadable(run) for run in found)
 
 
 def _by_engine(waiting: Sequence[Left]) -> Sequence[tuple[Engine, Sequence[Left]]]:

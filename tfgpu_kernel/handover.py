@@ -93,11 +93,19 @@ class Handover:
 
 
 def read(run: RunFolder) -> Handover | None:
-    """Read what was left; None where there is nothing, or it is of another version."""
+    """Read what was left; None where there is nothing, or it makes no sense, as that of another version may.
+
+    What a later version left besides is not needed here.
+    """
     try:
         return _built(Handover, json.loads((run.path / FILE).read_bytes()))
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def unreadable(run: RunFolder) -> bool:
+    """Whether something was left by which nobody can take the kernel up."""
+    return os.path.lexists(run.path / FILE) and read(run) is None
 
 
 def root_of(folder: str) -> str:
@@ -109,9 +117,9 @@ def _built(kind: type[T], raw: Any) -> T:
     """Make a frozen record of what ``json`` made of one; its parts likewise."""
     hints = typing.get_type_hints(kind)
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(raw, dict) or set(raw) - names:
+    if not isinstance(raw, dict):
         raise ValueError(f"not a {kind.__name__}")
-    return kind(**{name: _value(hints[name], value) for name, value in raw.items()})
+    return kind(**{name: _value(hints[name], value) for name, value in raw.items() if name in names})
 
 
 def _value(hint: Any, raw: Any) -> Any:

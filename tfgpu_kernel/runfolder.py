@@ -22,7 +22,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -185,11 +185,20 @@ class RunFolder:
             self.write_state(replace(state, **changes))  # type: ignore[arg-type]
 
     def state(self) -> KernelState | None:
-        """Read the state file; None where there is none, or it is not one of ours."""
+        """Read the state file; None where there is none, or it makes no sense (see :attr:`has_state`).
+
+        What a later version wrote there that this one doesn't know is left out.
+        """
         try:
-            return KernelState(**json.loads(wary.read(self.path / _STATE, _STATE_BYTES)))
+            raw = json.loads(wary.read(self.path / _STATE, _STATE_BYTES))
+            return KernelState(**{field.name: raw[field.name] for field in fields(KernelState) if field.name in raw})
         except (OSError, ValueError, TypeError, RecursionError):
             return None
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a state file, be it one that can't be read: then a kernel ran here, and may run on."""
+        return os.path.lexists(self.path / _STATE)
 
     def note_engine(self, address: str) -> None:
         """Write down which engine has the container that is to be made; before there is one.

@@ -85,7 +85,7 @@ async def sweep(engine: Engine, *, spare: bool = True) -> Sequence[Orphan]:
     removed = []
     await asyncio.to_thread(held.restore)
     for orphan in await orphans(engine):
-        of_use = orphan.state is not None or await asyncio.to_thread(_vanished, orphan)
+        of_use = await asyncio.to_thread(_has_run, orphan) or await asyncio.to_thread(_vanished, orphan)
         running = of_use and orphan.container.state in {"running", "paused"}
         if running and spare and not await _overdue(orphan):
             continue
@@ -99,6 +99,11 @@ async def sweep(engine: Engine, *, spare: bool = True) -> Sequence[Orphan]:
     await lease.sweep(engine)
     await remnants.sweep(engine)
     return removed
+
+
+def _has_run(orphan: Orphan) -> bool:
+    """Whether an orphan's kernel was ready once; a state that can't be read now is no reason to end a training."""
+    return orphan.state is not None or orphan.run.has_state
 
 
 def _vanished(orphan: Orphan) -> bool:

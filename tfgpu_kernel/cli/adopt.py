@@ -69,7 +69,7 @@ def show(kernels: Sequence[Known], as_json: bool) -> None:
             (kernel.state.notebook if kernel.state else "") or "-",
             duration(time.time() - kernel.container.created),
             duration(kernel.grace_seconds or 0),
-            root(kernel) or "- (a program's, which ended)",
+            _whose(kernel),
         )
     Console().print(table)
 
@@ -78,6 +78,12 @@ def root(kernel: Known) -> str:
     """Return the root folder of the server that the kernel had; empty where it had none."""
     left = handover.read(kernel.run)
     return left.root if left else ""
+
+
+def _whose(kernel: Known) -> str:
+    if not kernel.adoptable:
+        return "- (no server can take it up, see adopt --stop)"
+    return root(kernel) or "- (a program's, which ended)"
 
 
 def _same(url: str) -> str:

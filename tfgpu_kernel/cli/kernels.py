@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .. import autopsy, sweep, waiting
+from .. import autopsy, handover, sweep, waiting
 from ..engine.base import ContainerRecord, Engine
 from ..errors import KernelNotFound
 from ..labels import KIND, KIND_KERNEL, UID, KernelLabels
@@ -42,9 +42,14 @@ class Known:
     @property
     def grace_seconds(self) -> float | None:
         """For how long sweeps spare the kernel, whose server is gone; None where it has one, or has ended."""
-        if self.owned or self.state is None or self.container.state != "running":
+        if self.owned or not self.run.has_state or self.container.state != "running":
             return None
         return sweep.seconds_left(self.run)
+
+    @property
+    def adoptable(self) -> bool:
+        """Whether a next server could take the kernel up: what the last one left for it can be read."""
+        return self.state is not None and handover.read(self.run) is not None
 
     @property
     def kernel_id(self) -> str:

@@ -56,7 +56,9 @@ def serving(entry: dict[str, Any]) -> str:
     if entry["owned"]:
         return "alive"
     left = entry["grace_seconds"]
-    return "gone" if left is None else f"gone; kept {duration(left)}"
+    if left is None:
+        return "gone"
+    return f"gone; kept {duration(left)}" + ("" if entry["adoptable"] else "; no server can take it up")
 
 
 def duration(seconds: float) -> str:
@@ -83,5 +85,6 @@ def row(kernel: Known) -> dict[str, Any]:
         "created": kernel.container.created,
         "owned": kernel.owned,
         "grace_seconds": kernel.grace_seconds,
+        "adoptable": kernel.adoptable,
         "death": kernel.state.death if kernel.state else "",
     }
