@@ -7,6 +7,7 @@ no more than they may hold; what makes no sense ends the reading.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import struct
@@ -82,30 +83,63 @@ def read(run: RunFolder, delivered: str) -> list[Message]:
     :param delivered: the id of the last message that reached a page. Where it is unknown, only what was sent
         while nobody listened is certain to be new.
     """
-    records = _both(run)
-    new: list[Message] = []
-    unheard: list[Message] = []
-    for heard, one in records:
-        if one.channel == "iopub" and one.id == delivered:
+    return [one for one in _new(run, delivered) if one is not None]
+
+
+def cut(run: RunFolder, delivered: str) -> bool:
+    """Whether some of what no page has got is lost: the kernel printed more than it keeps, or its disk was full."""
+    return None in _new(run, delivered)
+
+
+def everything(run: RunFolder) -> list[Message]:
+    """Return all that is in the kept files, what pages have got included, oldest first.
+
+    A request that began before something was lost has no beginning (``execute_input``) there: it isn't whole.
+    """
+    found: list[Message] = []
+    for _, one in _all(run):
+        if one is None:
+            found = [before for before in found if before.header.get("msg_type") != "execute_input"]
+        else:
+            found.append(one)
+    return found
+
+
+def _new(run: RunFolder, delivered: str) -> list[Message | None]:
+    new: list[Message | None] = []
+    unheard: list[Message | None] = []
+    for heard, one in _all(run):
+        if one is not None and one.channel == "iopub" and one.id == delivered:
             new, unheard = [], []
             continue
         new.append(one)
-        if heard == keep.UNHEARD or one.channel == "shell":
+        if one is None or heard == keep.UNHEARD or one.channel == "shell":
             unheard.append(one)
     return new if delivered else unheard
 
 
-def everything(run: RunFolder) -> list[Message]:
-    """Return all that is in the kept files, what pages have got included, oldest first."""
-    return [one for _, one in _both(run)]
+def _all(run: RunFolder) -> Iterator[tuple[int, Message | None]]:
+    """Yield messages, and None in the place of some that are lost."""
+    if os.path.lexists(run.io / keep.CUT_FILE):
+        yield keep.UNHEARD, None
+    for name in (keep.OLD_FILE, keep.FILE):
+        with contextlib.suppress(OSError):
+            file = run.io / name
+            yield from _records(file, file.lstat().st_size, file.lstat().st_mtime_ns)
 
 
-def _both(run: RunFolder) -> list[tuple[int, Message]]:
-    return [*_records(run.io / keep.OLD_FILE), *_records(run.io / keep.FILE)]
+@functools.lru_cache(maxsize=2)
+def _records(file: Path, size: int, changed: int) -> Sequence[tuple[int, Message | None]]:
+    """Read a kept file, which takes some tenths of a second where it is full: again only where it has changed.
+
+    :raises OSError: where there is none.
+    """
+    return tuple(_parsed(wary.read(file, 3 * keep.FILE_BYTES)))
 
 
-def _records(file: Path) -> Iterator[tuple[int, Message]]:
-    data = _bytes(file)
+def _parsed(data: bytes) -> Iterator[tuple[int, Message | None]]:
+    if not data:
+        yield keep.UNHEARD, None  # made for a record that found no room
     at = 0
     while at + _HEAD.size <= len(data):
         size, channel, heard, _ = _HEAD.unpack_from(data, at)
@@ -114,6 +148,9 @@ def _records(file: Path) -> Iterator[tuple[int, Message]]:
         frames = _frames(body) if len(body) == size else None
         if frames is None:
             return
+        if channel == keep.LOST:
+            yield heard, None
+            continue
         one = message("shell" if channel == keep.SHELL else "iopub", frames)
         if one is not None:
             yield heard, one
@@ -133,23 +170,11 @@ def _frames(body: bytes) -> list[bytes] | None:
     return frames
 
 
-def _bytes(file: Path) -> bytes:
-    try:
-        return wary.read(file, 3 * keep.FILE_BYTES)
-    except OSError:
-        return b""
-
-
-def cut(run: RunFolder) -> bool:
-    """Whether the kernel printed more than it keeps, so that the oldest of it is lost."""
-    return os.path.lexists(run.io / keep.CUT_FILE)
-
-
 def notice_of_cut(first: Message, key: bytes) -> Message:
     """Return a message, as the kernel would have sent it before ``first``, that says that something is lost."""
     text = (
-        f"[tfgpu: while no page was there, more was printed than is kept ({2 * keep.FILE_BYTES // 2**20} MiB). "
-        "The oldest of it is lost; what follows is the latest.]\n"
+        "[tfgpu: some of what was printed while no page was there is lost: it was more than is kept "
+        f"({2 * keep.FILE_BYTES // 2**20} MiB), or the disk was full. What follows is the latest.]\n"
     )
     session = Session(key=key, username="tfgpu")
     raw = session.msg("stream", {"name": "stderr", "text": text}, parent={"header": dict(first.parent)})
@@ -161,6 +186,7 @@ def forget(run: RunFolder) -> None:
     for name in (keep.FILE, keep.OLD_FILE, keep.CUT_FILE):
         with contextlib.suppress(OSError):
             (run.io / name).unlink()
+    _records.cache_clear()
 
 
 class Delivered:

@@ -16,6 +16,15 @@ from .serving import Page, Server
 
 COUNT = "import time\nfor n in range(%d):\n    print(n)\n    time.sleep(0.02)"
 
+PAUSED = """import os, time
+for n in range(200):
+    if n == 10:
+        while not os.path.exists("go"):
+            time.sleep(0.02)
+    print(str(n).ljust(20000))
+    time.sleep(0.03)"""
+"""Counts as COUNT does, with many spaces, and at 10 waits for a file."""
+
 
 def gaps(text: str, upto: int) -> list[str]:
     """Return what is lost, doubled or out of order in what COUNT printed."""
@@ -37,6 +46,16 @@ def left(server: Server, kernel: str, upto: int, cell: str = "") -> tuple[str, s
         time.sleep(0.05)
         server.kill()
         return page.session, request, seen + page.rest(request)
+
+
+def left_by_page(server: Server, kernel: str) -> tuple[str, str, str]:
+    """Have the page leave in the middle of PAUSED, and the cell print on; return what :func:`left` does."""
+    with server.page(kernel) as page:
+        request = page.send(PAUSED, "c1")
+        seen = page.until(request, lambda text: text.count("\n") >= 10)
+    (server.root / "go").touch()
+    time.sleep(2)
+    return page.session, request, seen
 
 
 def taken_by(page: Page, server: Server, kernel: str, request: str) -> str:
@@ -88,6 +107,33 @@ def test_a_page_loaded_anew_takes_the_lines_by_cell(server: Server) -> None:
         assert server.call("GET", f"tfgpu/kept/{kernel}").json() == {"requests": []}
 
 
+def test_what_servers_held_for_a_page_that_had_left_is_kept_when_they_are_killed(server: Server) -> None:
+    """The page leaves, then the server is killed, and so is the next one: no line is lost or doubled."""
+    kernel = server.session("open.ipynb")["kernel"]["id"]
+    session, request, before = left_by_page(server, kernel)
+    server.kill()
+    server.start()
+    time.sleep(2.5)  # beyond what the kernel keeps when the server comes
+    server.kill()
+    server.start()
+    with server.page(kernel, session) as page:
+        assert gaps(before + page.until(request), 200) == []
+
+
+@pytest.mark.nightly
+def test_what_a_server_held_for_a_page_that_had_left_is_kept_when_it_detaches(
+    server: Server, kernels: Path, slim: str
+) -> None:
+    """The page leaves, then the server is stopped in good order: a page loaded anew has each line."""
+    install(kernels.parent.parent, "stays", "--image", slim, "--gpus", "none", "--on-server-stop", "detach")
+    kernel = server.session("anew.ipynb", "stays")["kernel"]["id"]
+    _, request, _ = left_by_page(server, kernel)
+    server.stop()
+    server.start()
+    with server.page(kernel) as anew:
+        assert gaps(taken_by(anew, server, kernel, request), 200) == []
+
+
 @pytest.mark.nightly
 def test_a_page_that_comes_back_and_is_loaded_anew_has_every_line(server: Server) -> None:
     """What went to the page that was left open goes to the one in its place, too, however soon it is loaded anew."""
@@ -117,7 +163,7 @@ def test_kept_output_is_bounded(server: Server) -> None:
     server.start()
     with server.page(kernel, page.session) as page:
         text = page.until(request)
-        assert "The oldest of it is lost" in text.partition("\n")[0]
+        assert "is lost: it was more than is kept (8 MiB)" in text.partition("\n")[0]
         assert text.endswith("299" * 40000 + "\n")
 
 
@@ -187,5 +233,3 @@ def test_a_kernel_makes_no_server_read_what_is_not_its(tmp_path: Path) -> None:
         make(path)
         assert kept.read(run, "") == []
         path.rmdir() if path.is_dir() else path.unlink()
-
-

@@ -1,10 +1,12 @@
-"""Keep what the kernel prints while no server is there to hear it.
+"""Keep what the kernel prints while no page can get it, for a server that takes the kernel up.
 
 A server always listens to iopub, so when the last subscriber has gone, the server has. From then on each message
-is also appended to a file beside the sockets, led by the last ones that were sent before: some of those were still on
-their way. A server that takes the kernel up knows which message reached a page last, and shows what follows.
+is also appended to a file beside the sockets, led by the last ones that were sent before: those that were still on
+their way, and those that the server held for a page that had left; they wait in memory, where a page that is there
+costs no writing. A server that takes the kernel up knows which message reached a page last, and shows what follows.
 
-The file is two files of bounded size; when the second is full, it replaces the first, and a mark says so.
+The file is two files of bounded size; when the second is full, it replaces the first, and a mark says so. Where a
+message is missing amid the others, a record of its own says so: it was too large, or the disk was full.
 """
 
 import os
@@ -17,14 +19,17 @@ FILE = "kept"
 OLD_FILE = "kept.old"
 CUT_FILE = "kept.cut"
 FILE_BYTES = 4 * 2 ** 20
-RECENT_BYTES = 2 ** 20
+RECENT_BYTES = 2 * FILE_BYTES
+BATCH_BYTES = 2 ** 16
 SHORT_BYTES = 1024  # what a reply is taken to have before it is serialized
 GRACE_SECONDS = 2.0  # a new subscriber is connected a little before it is subscribed
 
 IOPUB = 0
 SHELL = 1
+LOST = 2  # no message, but the place of some that are missing; an empty file is one, too
 HEARD = 0  # somebody listened when it was sent
 UNHEARD = 1
+MARK = struct.pack(">IBBd", 0, LOST, UNHEARD, 0)
 
 
 class Keeper:
@@ -38,6 +43,8 @@ class Keeper:
         self._pid = os.getpid()
         self._recent = deque()  # type: ignore[var-annotated]
         self._recent_bytes = 0
+        self._forgotten = False  # of the recent ones, since the last were written
+        self._lost = False  # something that was to be written, since the last that was
         self._listeners = 0
         self._had_one = False
         self._until = 0.0
@@ -48,10 +55,12 @@ class Keeper:
         return self._listeners
 
     def arrived(self):  # type: ignore[no-untyped-def]
-        """Note a subscriber's connection."""
+        """Note a subscriber's connection; a server, which makes several, hears all a little after the last."""
         with self._lock:
+            now = self._clock()
+            if self._had_one and (not self._listeners or now < self._until):
+                self._until = now + GRACE_SECONDS
             self._listeners += 1
-            self._until = self._clock() + GRACE_SECONDS if self._had_one else 0.0
             self._had_one = True
 
     def left(self):  # type: ignore[no-untyped-def]
@@ -59,54 +68,90 @@ class Keeper:
         with self._lock:
             self._listeners = max(0, self._listeners - 1)
             if not self._listeners:
+                self._write([MARK] if self._forgotten else [])
                 self._write(record for _, record in self._recent)
-                self._forget_recent()
+                self._recent.clear()
+                self._recent_bytes = 0
+                self._forgotten = False
 
     def sent(self, channel, frames):  # type: ignore[no-untyped-def]
         """Note a message that was sent: its frames, or what makes them, where that is only worth doing to keep it."""
         if os.getpid() != self._pid:
             return  # a forked child: its parent sends for it
-        if callable(frames):
-            size = SHORT_BYTES
-        else:
-            frames = [bytes(frame) for frame in frames]
-            size = sum(len(frame) for frame in frames)
         with self._lock:
+            now = self._clock()
             alone = self._had_one and not self._listeners
-            record = (channel, UNHEARD if alone else HEARD, self._clock(), frames)
-            if alone or self._clock() < self._until:
-                self._write([record])
-                return
-            if size > RECENT_BYTES:
-                return
-            self._recent.append((size, record))
-            self._recent_bytes += size
-            while self._recent_bytes > RECENT_BYTES:
-                self._recent_bytes -= self._recent.popleft()[0]
+            heard = UNHEARD if alone else HEARD
+            if alone or now < self._until:
+                self._write([_record(channel, heard, now, frames() if callable(frames) else frames)])
+            elif callable(frames):
+                self._remember(SHORT_BYTES, lambda: _record(channel, heard, now, frames()))
+            else:
+                record = _record(channel, heard, now, frames)
+                self._remember(len(record), record)
 
-    def _forget_recent(self):  # type: ignore[no-untyped-def]
-        self._recent.clear()
-        self._recent_bytes = 0
+    def _remember(self, size, record):  # type: ignore[no-untyped-def]
+        """Hold a record in memory, and forget the oldest that find no room beside it."""
+        self._recent.append((size, record))
+        self._recent_bytes += size
+        while self._recent_bytes > RECENT_BYTES:
+            self._recent_bytes -= self._recent.popleft()[0]
+            self._forgotten = True
 
     def _write(self, records):  # type: ignore[no-untyped-def]
-        """Append records; a full disk loses them, and hinders nothing."""
+        """Append records, or what makes them, some at a time."""
+        batch = b""
+        for record in records:
+            batch += record() if callable(record) else record
+            if len(batch) >= BATCH_BYTES:
+                self._append(batch)
+                batch = b""
+        if batch:
+            self._append(batch)
+
+    def _append(self, batch):  # type: ignore[no-untyped-def]
+        """Append whole records; a full disk loses them, of which a mark is left, and hinders nothing."""
         path = os.path.join(self._folder, FILE)
         try:
-            with open(path, "ab") as file:
-                for channel, heard, when, frames in records:
-                    frames = frames() if callable(frames) else frames
-                    body = b"".join(struct.pack(">I", len(frame)) + frame for frame in frames)
-                    if len(body) > FILE_BYTES:
-                        continue
-                    file.write(struct.pack(">IBBd", len(body), channel, heard, when) + body)
-                full = file.tell() > FILE_BYTES
+            with open(path, "ab", buffering=0) as file:
+                if _fitted(file, MARK + batch if self._lost else batch):
+                    self._lost = False
+                elif not self._lost:
+                    self._lost = True
+                    _fitted(file, MARK)
+                full = file.seek(0, os.SEEK_END) > FILE_BYTES
             if full:
                 old = os.path.join(self._folder, OLD_FILE)
                 if os.path.exists(old):
                     open(os.path.join(self._folder, CUT_FILE), "ab").close()
                 os.replace(path, old)
         except OSError:
-            pass
+            self._lost = True
+
+
+def _record(channel, heard, when, frames):  # type: ignore[no-untyped-def]
+    """Return a message as it lies in the file, or the mark where it is too large for that."""
+    parts = [b""]
+    for frame in map(bytes, frames):
+        parts += (struct.pack(">I", len(frame)), frame)
+    size = sum(map(len, parts))
+    if size > FILE_BYTES:
+        return MARK
+    parts[0] = struct.pack(">IBBd", size, channel, heard, when)
+    return b"".join(parts)
+
+
+def _fitted(file, data):  # type: ignore[no-untyped-def]
+    """Append all of the data, or nothing: behind half a record nothing could be read. Return which."""
+    whole = file.seek(0, os.SEEK_END)
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        file.truncate(whole)
+        return False
+    return True
 
 
 def install(folder):  # type: ignore[no-untyped-def]

@@ -47,7 +47,7 @@ class Waiting:
         self.page = requests[-1].page if requests else ""
         self._heard: deque[Message] = deque()
         self._bytes = 0
-        self._cut = kept.cut(adopted.run)
+        self._cut = False
         self._notice: Message | None = None
         self._shown: tuple[list[Message], list[Message]] | None = None
         self.shown_to = ""
@@ -77,10 +77,15 @@ class Waiting:
 
     def _told(self, messages: list[Message]) -> list[Message]:
         """Begin with the notice that some is lost, where it is."""
-        if not self._cut or not messages:
+        if not messages or not self._is_cut():
             return messages
         self._notice = self._notice or kept.notice_of_cut(messages[0], self._key)
         return [self._notice, *messages]
+
+    def _is_cut(self) -> bool:
+        if self._shown is None:
+            self._cut = self._cut or kept.cut(self.run, self._delivered)
+        return self._cut
 
     def messages(self) -> list[Message]:
         """Return all that no page has got."""
@@ -105,6 +110,7 @@ class Waiting:
 
     def shown(self) -> None:
         """Note that the page that was left open has them; from now on only memory holds them."""
+        self._is_cut()
         self._shown = (kept.read(self.run, self._delivered), kept.everything(self.run))
         self.shown_to, self.page = self.page, ""
         kept.forget(self.run)
