@@ -1,6 +1,6 @@
 """Correct what was noted of the working directory, when a kernel that waited is given its notebook's.
 
-Modules that note it at their import did so in the folder where the kernel waited.
+Modules that note it at their import did so in the folder where the kernel waited, or while it imported ahead.
 """
 
 import os
@@ -21,7 +21,7 @@ def move(folder: str, module: Callable[[str], Any]) -> None:
     before = os.getcwd()
     os.chdir(folder)
     for name, variable in NOTED:
-        if getattr(module(name), variable, None) == before:
+        if getattr(module(name), variable, None):
             setattr(module(name), variable, os.getcwd())
     # Python has made these absolute when it began.
     text = os.environ.get("PYTHONPATH", "")
