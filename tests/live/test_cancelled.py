@@ -12,7 +12,12 @@ import pytest
 
 from tfgpu_kernel import claim, launch, pool, quiet
 from tfgpu_kernel.engine import find
+from tfgpu_kernel.engine.base import Engine
+from tfgpu_kernel.health import smoke
+from tfgpu_kernel.image import workshop
+from tfgpu_kernel.labels import KIND, KIND_PROBE, OWNER
 from tfgpu_kernel.launch import Prepared
+from tfgpu_kernel.owner import Owner
 from tfgpu_kernel.progress import unheard
 from tfgpu_kernel.provisioner import TfgpuProvisioner
 
@@ -100,3 +105,33 @@ async def test_pool_that_is_stopped(workspace: Path, tmp_path: Path) -> None:
             async with kernel(workspace):
                 await asyncio.sleep(chance.uniform(0, 0.6))
         assert not _left(tmp_path)
+
+
+def _at_work() -> list[str]:
+    """Return the containers in which this process works in an image."""
+    marks = ["--filter", f"label=io.tfgpu.owner={Owner.current()}"]
+    listing = ["docker", "ps", "--all", *marks, "--format", '{{.ID}} {{.Label "io.tfgpu.kind"}} {{.Status}}']
+    told = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
+    return [line for line in told.splitlines() if " kernel " not in line]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "times"),
+    [(0.1, 8), pytest.param(0.3, 200, marks=[pytest.mark.nightly, pytest.mark.timeout(1200)])],
+)
+@pytest.mark.parametrize("work", ["look into an image", "the doctor's probe"])
+async def test_work_in_a_container(slim: str, engine: Engine, work: str, seconds: float, times: int) -> None:
+    """The first moments, in which the engine makes the container whether or not anybody waits for it."""
+    chance = random.Random(times)  # noqa: S311
+    record = await engine.image(slim)
+    assert record is not None
+    body = {"Image": record.id, "Cmd": ["sleep", "60"], "Labels": {OWNER: str(Owner.current()), KIND: KIND_PROBE}}
+    for number in range(times):
+        working: asyncio.Task[object] = asyncio.create_task(
+            workshop.look(record, slim, engine) if work == "look into an image" else smoke._run(engine, body, slim)
+        )
+        await asyncio.sleep(moment := chance.uniform(0, seconds))
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        assert not _at_work(), f"the {number}th, after {moment * 1000:.2f} ms"

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ..engine.base import Engine, EngineInfo, ImageRecord
 from ..engine.events import outcome
+from ..engine.passing import passing
 from ..errors import GpuUnusable, ImageUnusable, TfgpuError
 from ..gpu import nvml, units
 from ..gpu.request import CDI_KIND, RUNTIME, Way, cdi_name, request
@@ -57,11 +58,10 @@ async def look(engine: Engine, facts: Facts) -> Inside | TfgpuError | None:
 
 
 async def _run(engine: Engine, body: dict[str, Any], reference: str) -> Inside:
-    made = await engine.create(body)
-    try:
+    async with passing(engine, body) as made:
         end = engine.watch(made)
-        await engine.start(made)
         try:
+            await engine.start(made)
             await asyncio.wait_for(outcome(end), SECONDS)
         except asyncio.TimeoutError:
             raise GpuUnusable(
@@ -69,10 +69,9 @@ async def _run(engine: Engine, body: dict[str, Any], reference: str) -> Inside:
                 "look at nvidia-smi on the host; choose a newer image, such as tensorflow/tensorflow:2.17.0-gpu.",
                 await engine.logs(made, 30),
             ) from None
+        finally:
+            engine.unwatch(made)
         text = await engine.logs(made, 400)
-    finally:
-        engine.unwatch(made)
-        await asyncio.shield(engine.remove(made))
     try:
         told = json.loads(text.strip().splitlines()[-1])
     except (ValueError, IndexError):

@@ -22,7 +22,8 @@ from typing import Any, Final
 
 from .. import labels
 from ..engine.base import Engine, ImageRecord
-from ..errors import ContainerGone, EngineRefused, ImageBuildFailed, ImageUnusable
+from ..engine.passing import passing
+from ..errors import EngineRefused, ImageBuildFailed, ImageUnusable
 from ..owner import Owner
 from . import site
 from .facts import Facts
@@ -209,20 +210,11 @@ def container(
 async def _container(
     record: ImageRecord, command: Sequence[str], engine: Engine, order: Order | None = None
 ) -> AsyncIterator[str]:
-    """Make a container that has our program, and what the order needs; remove it in any case.
-
-    After success nobody waits for the removal, which takes seconds where much was installed.
-    """
+    """Make a container that has our program, and what the order needs; remove it in any case."""
     lent = site.find() if order else site.PipSite({})
-    made = await engine.create(_create_args(record, command, lent, network=order is not None))
-    try:
+    async with passing(engine, _create_args(record, command, lent, network=order is not None)) as made:
         await engine.put_archive(made, str(FOLDER.parent), _archive(order, lent))
         yield made
-    except BaseException:
-        with contextlib.suppress(ContainerGone):
-            await asyncio.shield(engine.remove(made))
-        raise
-    engine.discard(made)
 
 
 def _create_args(
