@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from tornado import web
 from tornado.httpclient import HTTPClientError
 
 from tfgpu_kernel.lock import consent, read
+from tfgpu_kernel.server import jobs
 from tfgpu_kernel.server.jobs import Job, Jobs, options
 
 from .test_lock_read import GOOD, notebook
@@ -125,6 +127,21 @@ async def test_another_job_is_refused_while_one_runs(tmp_path: Path, monkeypatch
     while not second.process:
         await asyncio.sleep(0.01)
     await running.close()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+async def test_a_job_that_is_cancelled_while_it_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """It is interrupted as soon as there is something to interrupt, not killed half a minute later."""
+    program(tmp_path, monkeypatch, "exec sleep 60")
+    monkeypatch.setattr(jobs, "_CLEARS_UP_SECONDS", 5.0)
+    job = Jobs().start("add", "a.ipynb", tmp_path / "a.ipynb", ["seaborn"], [])
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    assert job.process is None
+    await jobs.cancel(job)
+    assert (job.state, job.code) == ("cancelled", -signal.SIGINT)
 
 
 def test_a_job_hears_an_interrupt_that_its_server_ignores() -> None:

@@ -119,16 +119,21 @@ class Jobs:
 
 async def cancel(job: Job) -> None:
     """End a job as Ctrl-C does, so that it removes its container itself."""
-    if job.state == "running" and job.process is not None:
+    if job.state == "running":
         job.state = "cancelled"
-        with contextlib.suppress(ProcessLookupError):
-            job.process.send_signal(signal.SIGINT)
+        if job.process is not None:  # one that is still being started is interrupted right after
+            _interrupt(job.process)
     if job.task is not None:
         _, late = await asyncio.wait([job.task], timeout=_CLEARS_UP_SECONDS)
         if late and job.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 job.process.kill()
             await asyncio.wait(late, timeout=_ENDS_SECONDS)
+
+
+def _interrupt(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGINT)
 
 
 async def _run(job: Job, further: Sequence[str]) -> None:
@@ -174,6 +179,8 @@ async def _follow(job: Job, further: Sequence[str]) -> None:
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             cwd=job.file.parent, env={**os.environ, "COLUMNS": "200"}, limit=_LINE_BYTES,
         )  # fmt: skip
+        if job.state == "cancelled":
+            _interrupt(job.process)
         assert job.process.stdout is not None
         async for raw in job.process.stdout:
             line = raw.decode(errors="replace").rstrip()
