@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tfgpu_kernel import imagename
 from tfgpu_kernel.engine.base import ImageRecord
 from tfgpu_kernel.lock import consent
-from tfgpu_kernel.lock.record import Lock
+from tfgpu_kernel.lock.record import Image, Lock
 from tfgpu_kernel.locking import image_of
 
 DIGEST = "sha256:" + "0" * 64
+OTHER = "sha256:" + "1" * 64
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,25 @@ def test_parts_of_a_name(name: str, familiar: str, repository: str, tagged: str)
     assert imagename.familiar(name) == familiar
     assert imagename.repository(name) == repository
     assert imagename.tagged(name) == tagged
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("tensorflow/tensorflow:2.17.0-gpu", "tensorflow/tensorflow"),
+        ("tensorflow/tensorflow", "tensorflow/tensorflow"),
+        ("docker.io/tensorflow/tensorflow:2.17.0", "docker.io/tensorflow/tensorflow"),
+        ("reg.example:5000/a/b", "reg.example:5000/a/b"),
+        ("reg.example:5000/a/b:1", "reg.example:5000/a/b"),
+        (f"a/b@{OTHER}", "a/b"),
+        (f"a/b:1@{OTHER}", "a/b"),
+    ],
+)
+def test_a_locked_name_has_the_locks_digest_and_no_other(name: str, repository: str) -> None:
+    """Tag and digest make place for it; the registry stays as it is written, for engines that add none."""
+    image = Image(name, ("sha256:1",), "linux", "amd64", DIGEST)
+    assert image.pinned == f"{repository}@{DIGEST}"
+    assert replace(image, digest="").pinned == name
 
 
 @pytest.mark.parametrize("known", ["tensorflow/tensorflow", "docker.io/tensorflow/tensorflow"])

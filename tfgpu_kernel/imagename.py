@@ -31,6 +31,11 @@ def tagged(name: str) -> str:
     return plain if _split(plain)[1] or "@" in plain else f"{plain}:latest"
 
 
+def pinned(name: str, digest: str) -> str:
+    """Return a name for just what has this digest; its registry stays as written, for engines that add none."""
+    return f"{_split(name)[0]}@{digest}"
+
+
 def _split(name: str) -> tuple[str, str]:
     """Split a name into repository and tag, without its digest; a colon before a slash is a registry's port."""
     undigested = name.partition("@")[0]

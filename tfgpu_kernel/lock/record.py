@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
+from .. import imagename
+
 VERSION: Final = 1
 KEY: Final = "tfgpu"
 """The key in a notebook's metadata."""
@@ -34,10 +36,7 @@ class Image:
     @property
     def pinned(self) -> str:
         """The name to get it by: with its digest, where it has one."""
-        if not self.digest:
-            return self.reference
-        name, colon, tag = self.reference.rpartition(":")
-        return f"{name if colon and '/' not in tag else self.reference}@{self.digest}"
+        return imagename.pinned(self.reference, self.digest) if self.digest else self.reference
 
 
 @dataclass(frozen=True)
