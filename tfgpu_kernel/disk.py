@@ -1,9 +1,12 @@
-"""What the system says of a file or a disk, in our words."""
+"""Files on a disk that may be full: written whole or not at all, and what the system says of it, in our words."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from .errors import ConfigError, NoSpace, TfgpuError, is_full
 
@@ -34,3 +37,18 @@ def explained(error: OSError, what: str, elsewhere: str) -> TfgpuError:
         f"see who may read and write there, or {elsewhere}.",
         str(error),
     )
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file of the user's own whole or not at all; nothing half written stays beside it.
+
+    :raises OSError: where the system can't.
+    """
+    handle, name = tempfile.mkstemp(dir=file.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            opened.write(text)
+        os.replace(name, file)
+    except BaseException:
+        os.unlink(name)
+        raise

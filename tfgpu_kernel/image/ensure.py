@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
-import tempfile
 from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Final
 
 from platformdirs import user_cache_path
 
-from .. import labels
+from .. import disk, labels
 from ..config import KernelConfig
 from ..engine.base import Engine, ImageRecord
 from ..errors import ImageBuildFailed, ImageNotFound, RegistryUnreachable
@@ -243,9 +241,5 @@ def _kept(record: ImageRecord) -> Path:
 
 
 def _keep(file: Path, text: str) -> None:
-    """Write a file whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent)
-    with os.fdopen(handle, "w") as opened:
-        opened.write(text)
-    os.replace(name, file)
+    disk.write(file, text)

@@ -7,15 +7,13 @@ Nothing that a notebook says can make one.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Final
 
 from platformdirs import user_data_path
 
-from .. import imagename
+from .. import disk, imagename
 from ..errors import ConsentNeeded
 from .read import Found
 from .record import Lock
@@ -68,10 +66,7 @@ def give(lock: Lock) -> None:
         "packages": [*(package.line for package in lock.packages.added), *lock.packages.system],
         "agreed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    handle, name = tempfile.mkstemp(dir=file.parent)
-    with os.fdopen(handle, "w") as opened:
-        json.dump(said, opened, indent=1)
-    os.replace(name, file)
+    disk.write(file, json.dumps(said, indent=1))
 
 
 def require(found: Found, notebook: str) -> None:
