@@ -14,7 +14,8 @@ import pytest
 from tfgpu_kernel.boot.warm import COLD_FILE, SOCKET
 
 MODULES = {
-    "heavy.py": "import os\nlevel = os.environ.get('TF_CPP_MIN_LOG_LEVEL')",
+    "heavy.py": "import os\ntry:\n    import extra\nexcept ImportError:\n    pass\n"
+    "level = os.environ.get('TF_CPP_MIN_LOG_LEVEL')",
     "matplotlib/__init__.py": "import os\nsettings = os.path.exists('matplotlibrc')",
     "matplotlib/pyplot.py": "",
 }
@@ -68,7 +69,7 @@ def test_a_variable_that_comes_too_late_is_told(cells: Cells) -> None:
     """Set before the import that would have read it, it is named with what was loaded, and the next start is cold."""
     told = cells("os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'")
     assert told.err.startswith("tfgpu: TF_CPP_MIN_LOG_LEVEL has no effect here, because heavy was loaded ahead.")
-    assert len(told.cold) == 1
+    assert told.cold == ["late TF_CPP_MIN_LOG_LEVEL"]
 
 
 @pytest.mark.parametrize(
@@ -103,3 +104,37 @@ def test_a_matplotlibrc_acts_in_no_other_folder(cells: Cells, tmp_path: Path) ->
     assert cells(code) == Told("False\n", "", [])
     told = cells("open('matplotlibrc', 'w').close(); import heavy; print(1); import matplotlib")
     assert told.err.startswith("tfgpu: matplotlibrc has no effect here, because matplotlib.pyplot was loaded ahead.")
+
+
+def test_a_value_that_was_foreseen_and_does_not_come_is_told(cells: Cells) -> None:
+    """What was set while importing ahead, and by no cell before the import, isn't set ahead for the next start."""
+    told = cells("import matplotlib; print(1); import heavy; os.environ['KERAS_BACKEND'] = 'jax'", KERAS_BACKEND="jax")
+    assert told.err.startswith("tfgpu: heavy was loaded ahead with KERAS_BACKEND, which a saved cell sets")
+    assert told.err.count("\n") == 1
+    assert told.cold == ["mistaken KERAS_BACKEND"]
+
+
+def test_a_value_that_was_foreseen_and_comes_is_not_told(cells: Cells) -> None:
+    """Set as it was foreseen, the variable has its effect, and the module has read it."""
+    code = "print(os.environ.get({0!r})); os.environ[{0!r}] = '3'; import heavy; print(heavy.level)"
+    name = "TF_CPP_MIN_LOG_LEVEL"
+    assert cells(code.format(name), **{name: "3"}) == Told("None\n3\n", "", [])
+
+
+def test_another_value_than_was_foreseen_is_late_and_mistaken(cells: Cells) -> None:
+    """The next start neither takes the saved value for certain, nor a kernel that was imported ahead."""
+    told = cells("os.environ['KERAS_BACKEND'] = 'torch'; import heavy", KERAS_BACKEND="jax")
+    assert told.cold == ["late KERAS_BACKEND", "mistaken KERAS_BACKEND"]
+
+
+@pytest.mark.parametrize(("name", "seen"), [("extra", False), ("other", True)])
+def test_a_package_that_came_is_told_to_what_looks_for_it(cells: Cells, name: str, seen: bool) -> None:
+    """What an import tried and did not find, and would find by now, is told at the first import; no other package."""
+    told = cells(f"os.mkdir('p'); sys.path.append('p'); open('p/{name}.py', 'w').close(); import heavy")
+    assert told.cold == ([] if seen else ["came extra"])
+    assert told.err.startswith("tfgpu: heavy doesn't see extra, because it was loaded ahead.") is not seen
+
+
+def test_an_empty_folder_is_no_package(cells: Cells) -> None:
+    """A folder that happens to have the name (of data, or of a tool's runs) is none that an import looks for."""
+    assert cells("os.mkdir('extra'); import heavy") == Told("", "", [])

@@ -9,6 +9,8 @@ import pytest
 
 from tfgpu_kernel.cells import Foreseen, foresee, of_cells
 
+PRELOAD = ("tensorflow", "matplotlib.pyplot")
+
 
 @pytest.mark.parametrize(
     ("cell", "values", "unclear"),
@@ -26,20 +28,46 @@ from tfgpu_kernel.cells import Foreseen, foresee, of_cells
 )
 def test_what_a_cell_sets_is_foreseen_or_unclear(cell: str, values: dict[str, str], unclear: set[str]) -> None:
     """A plain value is known; a computed or conditional one, or Keras' own file, is not; others don't matter."""
-    assert of_cells(iter([cell])) == Foreseen(values, frozenset(unclear))
+    assert of_cells(iter([cell]), PRELOAD) == Foreseen(values, frozenset(unclear))
 
 
 def test_two_values_of_one_variable_are_unclear() -> None:
     """Set to two values in two cells, nobody knows which is run first."""
     cells = [f"os.environ['KERAS_BACKEND'] = '{name}'" for name in ("torch", "jax")]
-    assert of_cells(iter(cells)) == Foreseen({}, frozenset({"KERAS_BACKEND"}))
+    assert of_cells(iter(cells), PRELOAD) == Foreseen({}, frozenset({"KERAS_BACKEND"}))
+
+
+SET, IMPORT = "os.environ['KERAS_BACKEND'] = 'jax'", "import tensorflow as tf"
+PLOTS = "os.environ['MPLBACKEND'] = 'svg'"
+BACKEND = {"KERAS_BACKEND": "jax"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        ([IMPORT, SET], {}),
+        ([f"{IMPORT}\n{SET}"], {}),
+        ([f"{SET}\n{IMPORT}"], BACKEND),
+        ([SET, IMPORT, SET], BACKEND),
+        (["import os, keras", SET], {}),
+        (["import os; import tensorflow.keras as k", SET], {}),
+        (["from tensorflow.keras import layers", "os.environ['TF_X'] = str(x)", "open('keras.json')"], {}),
+        (["try:\n    import tensorflow", SET], BACKEND),
+        (["import numpy, os, mytensorflow", SET], BACKEND),
+        ([IMPORT, PLOTS, "import matplotlib.pyplot as plt", SET], {"MPLBACKEND": "svg"}),
+        (["import matplotlib", SET, PLOTS, IMPORT], BACKEND),
+    ],
+)
+def test_what_is_set_after_the_import_is_left_alone(cells: list[str], values: dict[str, str]) -> None:
+    """It comes too late in a cold kernel, too. Matplotlib's are set before Matplotlib, all others before the others."""
+    assert of_cells(iter(cells), PRELOAD) == Foreseen(values, frozenset())
 
 
 def test_what_is_no_notebook_says_nothing(tmp_path: Path) -> None:
     """A notebook that isn't there, or isn't one, foresees nothing; an old one's cells are found in its sheets."""
-    assert foresee("") == foresee(str(tmp_path / "none.ipynb")) == Foreseen()
+    assert foresee("", PRELOAD) == foresee(str(tmp_path / "none.ipynb"), PRELOAD) == Foreseen()
     odd = tmp_path / "odd.ipynb"
     odd.write_text("[1]")
-    assert foresee(str(odd)) == Foreseen()
+    assert foresee(str(odd), PRELOAD) == Foreseen()
     odd.write_text(json.dumps({"worksheets": [{"cells": [{"cell_type": "code", "input": "%env KERAS_BACKEND=jax"}]}]}))
-    assert foresee(str(odd)).values == {"KERAS_BACKEND": "jax"}
+    assert foresee(str(odd), PRELOAD).values == {"KERAS_BACKEND": "jax"}

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tfgpu_kernel import launch, wary
-from tfgpu_kernel.ahead import cold_variables
+from tfgpu_kernel.ahead import noted
 from tfgpu_kernel.boot.warm import COLD_FILE
 from tfgpu_kernel.config import KernelConfig
 from tfgpu_kernel.engine.base import Engine
@@ -49,11 +49,11 @@ def test_what_a_kernel_leaves_in_its_folder_holds_nobody_up(tmp_path: Path, kind
     run = RunFolder(tmp_path)
     run.io.mkdir()
     replaced(run.io / COLD_FILE, kind)
-    assert cold_variables(run, "") == set()
+    assert noted(run, "") == frozenset()
     if kind == "absent":
-        (run.io / COLD_FILE).write_bytes(b"TF_X \xff\n" + b" " * 2**20 + b"TF_Y")
-        assert "TF_X" in cold_variables(run, "")
-        assert "TF_Y" not in cold_variables(run, "")
+        (run.io / COLD_FILE).write_bytes(b"late TF_X\n\xff\n" + b" " * 2**20 + b"\nlate TF_Y\n")
+        assert ("late", "TF_X") in noted(run, "")
+        assert ("late", "TF_Y") not in noted(run, "")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folders for others")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from . import cells, wary
 from .boot.variables import MATPLOTLIB_FILE
-from .boot.warm import COLD_FILE
+from .boot.warm import CAME, COLD_FILE, LATE, MISTAKEN
 from .launch import Prepared
 from .runfolder import RunFolder
 
-_COLD_BYTES: Final = 4096
-_cold: Final[dict[str, set[str]]] = {}
+_NOWHERE: Final = RunFolder(Path("/nowhere"))
+_NOTED_BYTES: Final = 4096
+_noted: Final[dict[str, frozenset[tuple[str, str]]]] = {}
 
 
 def judge(prepared: Prepared) -> tuple[Mapping[str, str], str]:
@@ -23,24 +25,40 @@ def judge(prepared: Prepared) -> tuple[Mapping[str, str], str]:
     Reads the notebook; call it in a thread.
     """
     request = prepared.request
-    foreseen = cells.foresee(request.notebook)
+    foreseen = cells.foresee(request.notebook, prepared.config.preload)
+    known = noted(request.run, request.notebook)
+    preset = {name: text for name, text in foreseen.values.items() if (MISTAKEN, name) not in known}
     refusal = ""
     if prepared.config.preload and (Path(request.cwd) / MATPLOTLIB_FILE).exists():
         refusal = f"its folder has a {MATPLOTLIB_FILE}, which acts on an import"
     if foreseen.unclear:
         refusal = f"the notebook sets {', '.join(sorted(foreseen.unclear))}, which acts on an import"
-    refused = cold_variables(request.run, request.notebook) - set(foreseen.values)
-    if refused:
-        refusal = f"a cell set {', '.join(sorted(refused))}, which acts on an import"
-    return foreseen.values, refusal
+    came = sorted(name for word, name in known if word == CAME)
+    if came:
+        refusal = f"{', '.join(came)} came before an import that looks for it"
+    late = sorted(name for word, name in known if word == LATE and name not in preset)
+    if late:
+        refusal = f"a cell set {', '.join(late)}, which acts on an import"
+    return preset, refusal
 
 
-def cold_variables(run: RunFolder | None, notebook: str) -> set[str]:
-    """Return the variables that cells of this kernel, or of this notebook before, set too late."""
-    found = set(_cold.get(notebook, ()))
+def noted(run: RunFolder | None, notebook: str) -> frozenset[tuple[str, str]]:
+    """Return what this kernel, or the notebook's before, noted for the next start: words of boot/warm.py, names."""
+    found = _noted.get(notebook, frozenset())
     if run is not None:
         with contextlib.suppress(OSError):
-            found |= set(wary.read(run.io / COLD_FILE, _COLD_BYTES).decode(errors="replace").split())
+            lines = wary.read(run.io / COLD_FILE, _NOTED_BYTES).decode(errors="replace").splitlines()
+            found |= {(word, name) for word, _, name in (line.partition(" ") for line in lines) if name}
     if found and notebook:
-        _cold[notebook] = found
+        _noted[notebook] = found
     return found
+
+
+def came(prepared: Prepared, lacking: Iterable[str]) -> list[str]:
+    """Return which of these packages the notebook's cells have installed; nothing of a folder of theirs is followed."""
+    names: set[str] = set()
+    for folder, folders, files in os.walk(prepared.additions(prepared.request.run or _NOWHERE)):
+        if folder.endswith("-packages"):
+            names.update(name.partition(".")[0] for name in (*folders, *files))
+            folders.clear()
+    return sorted(names.intersection(lacking))

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from .boot.variables import KERAS_FILE, matters_at_import
+from .boot.variables import KERAS_FILE, matplotlibs, matters_at_import
 
 _MOST_BYTES: Final = 8 * 2**20
 """A longer notebook would delay the start; then only the kernel itself notices."""
 _NAME: Final = re.compile(r"\b[A-Z][A-Z0-9]*_?[A-Z0-9_]*\b")
+_IMPORT: Final = re.compile(r"(?:^|;[ \t]*)(?P<how>import|from)[ \t]+(?P<what>[^#;\n]+)", re.MULTILINE)
+"""An import that is under no condition: one in a block may not happen."""
 _SETS: Final = re.compile(r"environ|putenv|%env|%set_env|load_dotenv")
 _PLAIN: Final = (
     re.compile(
@@ -36,26 +38,36 @@ class Foreseen:
     unclear: frozenset[str] = frozenset()
 
 
-def foresee(notebook: str) -> Foreseen:
-    """Read a saved notebook; nothing is foreseen where there is none, or it can't be read."""
+def foresee(notebook: str, preload: Collection[str]) -> Foreseen:
+    """Read a saved notebook; nothing is foreseen where there is none, or it can't be read.
+
+    :param preload: the modules that are imported ahead.
+    """
     path = Path(notebook)
     try:
         if not path.is_absolute() or path.stat().st_size > _MOST_BYTES:
             return Foreseen()
         content = json.loads(path.read_bytes())
-        return of_cells(_code(content))
+        return of_cells(_code(content), preload)
     except (OSError, ValueError, AttributeError, TypeError):
         return Foreseen()
 
 
-def of_cells(cells: Iterator[str]) -> Foreseen:
-    """Find out what these cells set, Keras' settings file included."""
+def of_cells(cells: Iterator[str], preload: Collection[str]) -> Foreseen:
+    """Find out what these cells set before they import what reads it, Keras' settings file included."""
     values: dict[str, str] = {}
     unclear: set[str] = set()
+    over: set[bool] = set()  # whether Matplotlib is imported already (True), and whether the others are (False)
     for cell in cells:
-        if KERAS_FILE in cell:
-            unclear.add(KERAS_FILE)
-        named = {name for name in _NAME.findall(cell) if matters_at_import(name)}
+        named: set[str] = set()
+        for plots in {True, False} - over:
+            end = _first_import(cell, [name for name in preload if matplotlibs(name) is plots])
+            if end is not None:
+                over.add(plots)
+            before = cell[:end]
+            named |= {name for name in _NAME.findall(before) if matters_at_import(name) and matplotlibs(name) is plots}
+            if not plots and KERAS_FILE in before:
+                unclear.add(KERAS_FILE)
         if not named or not _SETS.search(cell):
             continue
         for pattern in _PLAIN:
@@ -67,6 +79,19 @@ def of_cells(cells: Iterator[str]) -> Foreseen:
                     named.discard(name)
         unclear |= named
     return Foreseen({name: text for name, text in sorted(values.items()) if name not in unclear}, frozenset(unclear))
+
+
+def _first_import(cell: str, modules: Collection[str]) -> int | None:
+    """Return where a cell imports one of these modules, or Keras, which needs TensorFlow; None where it doesn't."""
+    packages = {name.partition(".")[0] for name in modules}
+    if "tensorflow" in packages:
+        packages.add("keras")
+    for match in _IMPORT.finditer(cell):
+        parts = match["what"].split("," if match["how"] == "import" else None)
+        names = parts if match["how"] == "import" else parts[:1]
+        if packages & {name.strip().partition(" ")[0].partition(".")[0] for name in names}:
+            return match.start()
+    return None
 
 
 def _code(notebook: object) -> Iterator[str]:

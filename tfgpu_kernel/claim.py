@@ -89,7 +89,7 @@ async def take(prepared: Prepared, wanted: Wish, engine: Engine, report: Report)
             if any(entry.limits[name] and not number for name, number in wanted.limits.items()):
                 reason = "the one that is ready has a limit that can't be taken away"
                 continue
-            unfit = await asyncio.to_thread(_unfit_gpus, prepared, entry)
+            unfit = await asyncio.to_thread(_unfit, prepared, entry)
             if unfit:
                 reason = f"of the one that is ready, {unfit}"
                 continue
@@ -193,6 +193,14 @@ def _give_packages(fresh: RunFolder, run: RunFolder, prepared: Prepared) -> None
         new.rename(own)
     else:
         additions.claim(image, prepared.request.notebook, fresh.path.name, who.host_uid, who.host_gid)
+
+
+def _unfit(prepared: Prepared, entry: Waiting) -> str:
+    """Why a waiting kernel is no good for this start; empty where it is."""
+    came = ahead.came(prepared, entry.lacking)
+    if came:
+        return f"the modules imported ahead don't see {', '.join(came)}, which cells have installed"
+    return _unfit_gpus(prepared, entry)
 
 
 def _unfit_gpus(prepared: Prepared, entry: Waiting) -> str:

@@ -250,6 +250,7 @@ class Pool:
             since=time.time(),
             memory_bytes=kind.memory_bytes,
             limits=kind.wish.limits,
+            lacking=tuple(answer["lacking"]),
         )
         kept = _Kept(kernel.run, record, kind.engine, name, kernel.end, line)
         self._kept[kernel.container] = kept

@@ -42,6 +42,8 @@ class Waiting:
     memory_bytes: int
     limits: Mapping[str, int]
     """What of its limits can be changed while it runs, in Docker's words."""
+    lacking: tuple[str, ...]
+    """Packages that the modules imported ahead looked for, and that its image has not."""
 
     def write(self, run: RunFolder) -> None:
         """Offer the kernel to everybody."""
@@ -57,7 +59,7 @@ def read(run: RunFolder) -> Waiting | None:
     """Return what waits in a run folder; None where nothing does."""
     try:
         record = json.loads((run.path / _RECORD).read_text())
-        return Waiting(**{**record, "env": tuple(record["env"]), "gpus": tuple(record["gpus"])})
+        return Waiting(**{**record, **{name: tuple(record[name]) for name in ("env", "gpus", "lacking")}})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import jupyter_kernel_test
 import pytest
 
-from tfgpu_kernel import claim, quiet
+from tfgpu_kernel import ahead, claim, quiet
 from tfgpu_kernel.pool import Pool
 
 from .conftest import install, made
@@ -173,6 +173,35 @@ async def test_variable_that_comes_too_late_is_told(kernels: Path, workspace: Pa
             told = await driven.run(code)
             assert told.splitlines()[-1] != "tensorflow"
             assert "no effect" not in told
+
+
+async def test_what_cells_installed_is_seen_by_what_looks_for_it(
+    kernels: Path, workspace: Path, slim: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A package that a preloaded module looked for in vain starts the notebook cold; any other package does not."""
+    caplog.set_level("INFO")
+    (workspace / "heavy.py").write_text("try:\n    import extra\nexcept ImportError:\n    extra = None\n")
+    preloaded = ("--preload", "heavy", "--env", f"PYTHONPATH={workspace}")
+    install(kernels.parents[1], "tfgpu", "--image", slim, "--gpus", "none", *preloaded)
+    put = "import sys; p = next(p for p in sys.path if p.startswith('/tfgpu/packages/'))\n"
+    async with keeping() as kept:
+        async with kernel(workspace, env={"JPY_SESSION_NAME": str(workspace / "n.ipynb")}) as driven:
+            ready = await one_ready(kept)
+            await driven.run(put + "open(p + '/other.py', 'w').close()")
+            await driven.restart()
+            assert container_of(driven) == ready.container
+            ready = await one_ready(kept)
+            assert ready.lacking == ("extra",)
+            await driven.run(put + "open(p + '/extra.py', 'w').close()")
+            assert "heavy doesn't see extra" in await driven.run("import heavy; print(heavy.extra)")
+            await driven.restart()
+            assert container_of(driven) != ready.container
+            assert "/extra.py'" in await driven.run("import heavy; print(heavy.extra)")
+        assert "extra came before an import that looks for it" in caplog.text
+        ahead._noted.clear()  # as in a server that begins
+        async with kernel(workspace, env={"JPY_SESSION_NAME": str(workspace / "n.ipynb")}) as driven:
+            assert container_of(driven) != ready.container
+        assert "the modules imported ahead don't see extra, which cells have installed" in caplog.text
 
 
 def _lines(told: str) -> list[str]:

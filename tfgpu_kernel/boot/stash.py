@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import tempfile
 import warnings
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, cast
 
@@ -29,6 +29,7 @@ class Unit:
         self.native = [b"", b""]  # by others, there
         self.environ: Dict[str, str] = {}
         self.filters: List[Any] = []
+        self.lacking: Set[str] = set()  # packages that it looked for, and that were nowhere
         self.shown = False
 
     def has(self, package: str) -> bool:
@@ -46,6 +47,7 @@ class Stash:
         self._of: Dict[str, Unit] = {}
         self._told = told
         self._loading: Optional[Unit] = None
+        self._asked: Set[str] = set()
 
     def preload(self, names: Sequence[str]) -> None:
         """Import each module that is there, and hide it again."""
@@ -62,7 +64,7 @@ class Stash:
             sys.meta_path.remove(cast(Any, self))
 
     def _load(self, unit: Unit) -> None:
-        self._loading = unit
+        self._loading, self._asked = unit, set()
         modules, environ, filters = set(sys.modules), dict(os.environ), list(warnings.filters)
         found = True
         with _Capture() as capture:
@@ -79,6 +81,7 @@ class Stash:
                 self._hide(other, other.modules)
         if not found:
             return
+        unit.lacking = {name for name in self._asked if name not in sys.modules and not _there(name)}
         known = list(sys.modules.items())
         new = {name: module for name, module in known if name not in modules and _foreign(name, module)}
         unit.environ = {name: text for name, text in os.environ.items() if name not in environ}
@@ -149,10 +152,17 @@ class Stash:
         for number, stream in ((1, sys.stdout), (2, sys.stderr)):
             _print_natively(number, stream, unit.native[number - 1])
 
+    @staticmethod
+    def appeared(unit: Unit) -> List[str]:
+        """Return the packages that a unit looked for in vain, and would find by now."""
+        return sorted(name for name in unit.lacking if _there(name))
+
     # -- what the import system asks ------------------------------------------------------------------
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
         """Answer for what is hidden; asking alone (importlib.util.find_spec) brings nothing back."""
+        if self._loading is not None and name == _package(name):
+            self._asked.add(name)
         unit = self._of.get(name)
         if unit is None:
             return None
@@ -202,6 +212,12 @@ def _print_natively(number: int, stream: Any, text: bytes) -> None:
 
 def _package(name: str) -> str:
     return name.partition(".")[0]
+
+
+def _there(package: str) -> bool:
+    """Whether there is a package, or module, in a file: a folder without any could be anything."""
+    spec = PathFinder.find_spec(package)
+    return spec is not None and bool(spec.has_location)
 
 
 def _contents(module: Any) -> Dict[str, Any]:

@@ -30,7 +30,10 @@ from .variables import KERAS_FILE, MATPLOTLIB_FILE
 
 ORDER_FILE = "warm.json"
 SOCKET = "c"  # not longer than the kernel's own sockets' names: paths of sockets are short
-COLD_FILE = "cold"  # made when a cell set what needs a kernel without preloaded modules
+COLD_FILE = "cold"  # what importing ahead must heed next time; lines of one of these words and a name
+LATE = "late"  # a variable or file that a cell made too late for what was imported ahead
+MISTAKEN = "mistaken"  # a variable that was set while importing ahead, and was to have another value or none
+CAME = "came"  # a package that came after what looks for it
 HELD_SECONDS = 60.0  # how long a kernel waits to be held
 CLAIM_SECONDS = 30.0
 # libzmq tries a lost connection again after 100 to 200 ms; what is published before reaches nobody.
@@ -139,7 +142,9 @@ class Waiting:
                     else:
                         holder = connection
                         preloaded = [unit.name for unit in self._stash.units]
-                        send(connection, {"memory": memory(), "weight": weight(), "preloaded": preloaded})
+                        lacking = sorted(set().union(*(unit.lacking for unit in self._stash.units)))
+                        answer = {"memory": memory(), "weight": weight(), "preloaded": preloaded, "lacking": lacking}
+                        send(connection, answer)
 
     def _become(self, connection: socket.socket, claim: Dict[str, Any]) -> None:
         """Become the kernel that was claimed; on the main thread, so that no message comes between."""
@@ -222,18 +227,29 @@ class Waiting:
             # What was imported before is as it would be in a cold kernel.
             hidden = [unit.name for unit in self._readers(name) if not unit.shown]
             if hidden:
-                self._tell([name], hidden)
+                self._tell_late([name], hidden)
 
     def _shown(self, unit: Unit) -> None:
-        """Look, at the user's first import, at what was foreseen and did not come."""
-        missing = [name for name, text in self._preset.items() if os.environ.get(name) != text]
-        if _keras_settings() != self._keras:
-            missing.append(KERAS_FILE)
+        """Look, at the user's first import, at what was foreseen and did not come, and what came unforeseen."""
+        if self._putenv is None:
+            return
+        late = [KERAS_FILE] if _keras_settings() != self._keras else []
         if os.path.isfile(MATPLOTLIB_FILE):
-            missing.append(MATPLOTLIB_FILE)
-        missing = [name for name in missing if unit in self._readers(name)]
-        if missing and self._putenv:
-            self._tell(missing, [unit.name])
+            late.append(MATPLOTLIB_FILE)
+        late = [name for name in late if unit in self._readers(name)]
+        mistaken = [name for name, text in self._preset.items() if os.environ.get(name) != text]
+        mistaken = [name for name in mistaken if unit in self._readers(name)]
+        came = self._stash.appeared(unit)
+        if mistaken:
+            text = "%s was loaded ahead with %s, which a saved cell sets and none has set yet. Restart the kernel: " \
+                "it is then loaded without that." % (unit.name, ", ".join(mistaken))  # fmt: skip
+            self._tell(MISTAKEN, mistaken, text)
+        if came:
+            text = "%s doesn't see %s, because it was loaded ahead. Restart the kernel: this notebook then starts " \
+                "without that, and it does." % (unit.name, ", ".join(came))  # fmt: skip
+            self._tell(CAME, came, text)
+        if late:
+            self._tell_late(late, [unit.name])
         if all(other.shown for other in self._stash.units):
             self._unwatch()
 
@@ -241,17 +257,24 @@ class Waiting:
         if self._putenv is not None:
             narrow.putenv_owner().putenv, self._putenv = self._putenv, None
 
-    def _tell(self, names: Sequence[str], modules: Sequence[str]) -> None:
-        sys.stderr.write(
-            "tfgpu: %s has no effect here, because %s was loaded ahead. Restart the kernel: this notebook then "
-            "starts without that, and it has effect.\n" % (", ".join(names), " and ".join(modules))
-        )
+    def _tell_late(self, names: Sequence[str], modules: Sequence[str]) -> None:
+        """Tell it once: the next start is a cold one anyhow."""
+        text = "%s has no effect here, because %s was loaded ahead. Restart the kernel: this notebook then starts " \
+            "without that, and it has effect." % (", ".join(names), " and ".join(modules))  # fmt: skip
+        self._tell(LATE, names, text)
+        self._note(MISTAKEN, [name for name in names if name in self._preset])
+        self._unwatch()
+
+    def _tell(self, word: str, names: Sequence[str], text: str) -> None:
+        sys.stderr.write("tfgpu: %s\n" % text)
+        self._note(word, names)
+
+    def _note(self, word: str, names: Sequence[str]) -> None:
         try:
             with open(os.path.join(self._folder, COLD_FILE), "a") as file:
-                file.write("".join(name + "\n" for name in names))
+                file.write("".join("%s %s\n" % (word, name) for name in names))
         except OSError:
-            pass  # the line above has been read all the same
-        self._unwatch()
+            pass  # what was told has been read all the same
 
 
 def _keras_settings() -> str:
