@@ -43,7 +43,9 @@ _NOWHERE: Final = RunFolder(Path("/nowhere"))
 _LIMITS: Final = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit")
 
 kept_here: Final[set[str]] = set()
-"""Containers that this process's own pool holds; it watches their end itself."""
+"""Containers that this process's own pool holds, or sees off; it watches their end itself."""
+asking_here: Final[set[str]] = set()
+"""Containers that this process is asking for now: one start at a time, since all share the watch of the end."""
 taken_here: Final[set[str]] = set()
 """Containers that this process has claimed."""
 
@@ -106,7 +108,7 @@ async def _claim(
 ) -> Kernel | None:
     """Take one kernel; None where somebody else was first, or it is no good."""
     gpu = granted(prepared, entry.gpus)
-    if gpu is None:
+    if gpu is None or entry.container in asking_here | taken_here:
         return None
     body = prepared.body(_NOWHERE, gpu=gpu.request)
     env = dict(text.split("=", 1) for text in body["Env"] if "=" in text)
@@ -119,16 +121,19 @@ async def _claim(
         "key": request.connection.key if request.connection else None,
     }
     waited = run
+    asking_here.add(entry.container)
     end = engine.watch(entry.container)
     line = None
     try:
         line = await _ask(run, claim)
+        if line is not None:
+            taken_here.add(entry.container)
     finally:
+        asking_here.discard(entry.container)
         if line is None and entry.container not in kept_here:
             engine.unwatch(entry.container)
     if line is None:
         return None
-    taken_here.add(entry.container)
     try:
         await carried_out(entry.withdraw, run)
         await _limit(engine, entry, wanted.limits)

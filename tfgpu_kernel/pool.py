@@ -12,7 +12,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -20,7 +20,7 @@ from typing import Any, Final
 from . import gpus, launches, quiet, waiting
 from .boot.variables import matters_early
 from .boot.warm import ORDER_FILE
-from .claim import Wish, granted, kept_here, seen_ahead, taken_here
+from .claim import Wish, asking_here, granted, kept_here, seen_ahead, taken_here
 from .engine.base import Engine, Exit
 from .errors import TfgpuError
 from .launch import Prepared, start
@@ -255,9 +255,7 @@ class Pool:
         kept = _Kept(kernel.run, record, kind.engine, name, kernel.end, line)
         self._kept[kernel.container] = kept
         kept_here.add(kernel.container)
-        kept.watcher = self._loop.create_task(self._follow(kept))
-        self._watchers.add(kept.watcher)
-        kept.watcher.add_done_callback(self._watchers.discard)
+        kept.watcher = self._watch(self._follow(kept))
         await carried_out(record.write, kernel.run)
         log.info("A kernel of %s is ready (%s)", config.image, ", ".join(answer["preloaded"]) or "nothing imported")
 
@@ -279,42 +277,61 @@ class Pool:
                     weight = fit
 
     async def _follow(self, kept: _Kept) -> None:
-        """Wait until a kernel is taken or dead; see that half a claim leaves nothing, and want another."""
+        """Wait until a kernel is taken or dead, and want another."""
         await kept.line.reader.read()
         kept.line.close()
-        self._forget(kept)
+        self._kept.pop(kept.waiting.container, None)
         self._wanted.set()
+        await self._see_off(kept)
+
+    async def _see_off(self, kept: _Kept) -> None:
+        """Wait until a kernel that waits no more is somebody's, or has ended: half a claim leaves nothing."""
+        container = kept.waiting.container
         deadline = time.monotonic() + _SETTLE_SECONDS
-        while kept.waiting.container not in taken_here and time.monotonic() < deadline:
-            state = await asyncio.to_thread(kept.run.state)
-            if state is not None and await asyncio.to_thread(kept.run.owner_alive):
-                kept.engine.unwatch(kept.waiting.container)
-                return  # another process has it
-            owner = await asyncio.to_thread(kept.run.owner)
-            if kept.end.done() and (owner is None or owner == Owner.current() or not owner.alive):
-                kept.engine.unwatch(kept.waiting.container)
-                await waiting.remove(kept.engine, kept.waiting.container, kept.run)
-                return
-            await asyncio.sleep(0.2)
+        try:
+            while time.monotonic() < deadline:
+                state = await asyncio.to_thread(kept.run.state)
+                owner = await asyncio.to_thread(kept.run.owner)
+                # Looked at last: a start of this process may have come between.
+                if container in taken_here:
+                    return
+                if container not in asking_here:
+                    if state is not None and owner is not None and owner.alive:
+                        return  # another process has it
+                    ended = kept.end.done() and not kept.end.cancelled()
+                    if ended and (owner is None or owner == Owner.current() or not owner.alive):
+                        await waiting.remove(kept.engine, container, kept.run)
+                        return
+                await asyncio.sleep(0.2)
+        finally:
+            kept_here.discard(container)
+            if container not in taken_here | asking_here:
+                kept.engine.unwatch(container)
 
     async def _drain(self, kept: _Kept) -> None:
         """Take a kernel like anybody else would, but only to end it."""
+        container = kept.waiting.container
+        if self._kept.pop(container, None) is None:
+            return  # it waits no more, and is seen off
         if kept.watcher is not None:
             kept.watcher.cancel()
             await asyncio.gather(kept.watcher, return_exceptions=True)
-        self._forget(kept)
         answered = await waiting.connect(kept.run, {"claim": {"env": {}, "unset": [], "cwd": "/", "key": None}})
         kept.line.close()
-        kept.engine.unwatch(kept.waiting.container)
-        if answered is None and not kept.end.done():
-            return  # somebody took it
         if answered is not None:
             answered[0].close()
-        await waiting.remove(kept.engine, kept.waiting.container, kept.run)
+        elif not kept.end.done() and not waiting.unclaimed(kept.run):
+            self._watch(self._see_off(kept))  # somebody was first
+            return
+        kept_here.discard(container)
+        kept.engine.unwatch(container)
+        await waiting.remove(kept.engine, container, kept.run)
 
-    def _forget(self, kept: _Kept) -> None:
-        self._kept.pop(kept.waiting.container, None)
-        kept_here.discard(kept.waiting.container)
+    def _watch(self, watching: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(watching)
+        self._watchers.add(task)
+        task.add_done_callback(self._watchers.discard)
+        return task
 
     def _last_resort(self) -> None:
         """Remove what waits where nobody has stopped the pool in good order; runs at the interpreter's end."""

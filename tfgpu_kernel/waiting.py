@@ -70,6 +70,11 @@ def offered(engine: Engine) -> list[tuple[RunFolder, Waiting]]:
     return [(run, entry) for run, entry in found if entry and entry.engine == engine.address and run.owner_alive()]
 
 
+def unclaimed(run: RunFolder) -> bool:
+    """Whether nobody has claimed the kernel yet: it removes its socket before it becomes anybody's."""
+    return (run.io / SOCKET).exists()
+
+
 class Line:
     """The connection to a waiting kernel: JSON, a line each way."""
 
