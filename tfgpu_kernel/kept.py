@@ -174,7 +174,8 @@ def notice_of_cut(first: Message, key: bytes) -> Message:
     """Return a message, as the kernel would have sent it before ``first``, that says that something is lost."""
     text = (
         "[tfgpu: some of what was printed while no page was there is lost: it was more than is kept "
-        f"({2 * keep.FILE_BYTES // 2**20} MiB), or the disk was full. What follows is the latest.]\n"
+        f"({2 * keep.FILE_BYTES // 2**20} MiB), one message had more than {keep.FILE_BYTES // 2**20} MiB, or the disk "
+        "was full. What follows is what was kept.]\n"
     )
     session = Session(key=key, username="tfgpu")
     raw = session.msg("stream", {"name": "stderr", "text": text}, parent={"header": dict(first.parent)})
