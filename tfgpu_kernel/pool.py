@@ -211,6 +211,7 @@ class Pool:
 
         over = asyncio.Event()
         weigher = self._loop.create_task(self._weigh(kind.engine, runs, over))
+        kernel = None
         try:
             kernel = await start(prepared, kind.engine, unheard, shape=shape, granted=grant)
         except (TfgpuError, OSError) as error:
@@ -219,22 +220,27 @@ class Pool:
             return
         finally:
             over.set()
-            await asyncio.wait({weigher})  # no call of its may come after the next
-        held = None
+            if kernel is None:  # else below, where a cancellation meanwhile removes it
+                await asyncio.wait({weigher})
+        held, useful = None, False
         try:
+            await asyncio.wait({weigher})  # no call of its may come after the next
             # An idle kernel takes none of the processors; so its share is the usual one before it is claimed.
             await kind.engine.update(kernel.container, CpuShares=_WEIGHT)
             held = await waiting.connect(kernel.run, {"hold": True})
             if held is not None and (held[1]["weight"] or _USUAL_WEIGHT) < _USUAL_WEIGHT:
                 await kind.engine.update(kernel.container, CpuShares=_USUAL_AS_SHARES)
+            useful = held is not None
         except TfgpuError as error:
             log.warning("The kernel that was made ready ahead is of no use: %s", error)
         finally:
-            if held is None:  # it failed, or the pool is being stopped
+            if not useful:  # it failed, or the pool is being stopped
                 kind.failures += 1
+                if held is not None:
+                    held[0].close()
                 kind.engine.unwatch(kernel.container)
                 await asyncio.shield(waiting.remove(kind.engine, kernel.container, kernel.run))
-        if held is None:
+        if held is None or not useful:
             return
         line, answer = held
         kind.failures, kind.memory_bytes = 0, int(answer["memory"])

@@ -7,19 +7,23 @@ import os
 import random
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tfgpu_kernel import claim, launch, pool, quiet
+from tfgpu_kernel import claim, launch, pool, quiet, waiting
 from tfgpu_kernel.engine import find
 from tfgpu_kernel.engine.base import Engine
+from tfgpu_kernel.engine.docker import DockerEngine
 from tfgpu_kernel.health import smoke
 from tfgpu_kernel.image import workshop
 from tfgpu_kernel.labels import KIND, KIND_PROBE, OWNER
 from tfgpu_kernel.launch import Prepared
 from tfgpu_kernel.owner import Owner
+from tfgpu_kernel.pool import Pool
 from tfgpu_kernel.progress import unheard
 from tfgpu_kernel.provisioner import TfgpuProvisioner
+from tfgpu_kernel.runfolder import RunFolder
 
 from .driving import kernel
 from .test_pool import keeping, one_ready
@@ -105,6 +109,46 @@ async def test_pool_that_is_stopped(workspace: Path, tmp_path: Path) -> None:
             async with kernel(workspace):
                 await asyncio.sleep(chance.uniform(0, 0.6))
         assert not _left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "moment", ["its weight was being changed", "its weight is given back", "it gets the usual one"]
+)
+@pytest.mark.usefixtures("kernels")
+async def test_pool_that_is_stopped_with_a_kernel_all_but_ready(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """It has started, and the pool doesn't have it yet."""
+    reached = asyncio.Event()
+    connect, update = waiting.connect, DockerEngine.update
+
+    async def dawdle() -> None:
+        reached.set()
+        await asyncio.sleep(5)
+
+    async def weigh(_pool: Pool, _engine: Engine, _runs: object, over: asyncio.Event) -> None:
+        await over.wait()
+        if moment == "its weight was being changed":
+            await dawdle()
+
+    async def light(run: RunFolder, order: dict[str, Any]) -> Any:
+        held = await connect(run, order)
+        return held and (held[0], {**held[1], "weight": 1})  # as an older runtime makes of 1024 shares
+
+    async def changed(engine: DockerEngine, container: str, **limits: Any) -> None:
+        await update(engine, container, **limits)
+        last = limits["CpuShares"] == pool._USUAL_AS_SHARES
+        if moment == ("it gets the usual one" if last else "its weight is given back"):
+            await dawdle()
+
+    monkeypatch.setattr(Pool, "_weigh", weigh)
+    monkeypatch.setattr(waiting, "connect", light)
+    monkeypatch.setattr(DockerEngine, "update", changed)
+    async with keeping():
+        async with kernel(workspace):
+            pass
+        await asyncio.wait_for(reached.wait(), 60)
+    assert not _left(tmp_path)
 
 
 def _at_work() -> list[str]:
