@@ -48,7 +48,7 @@ def noted(run: RunFolder | None, notebook: str) -> frozenset[tuple[str, str]]:
     if run is not None:
         with contextlib.suppress(OSError):
             lines = wary.read(run.io / COLD_FILE, _NOTED_BYTES).decode(errors="replace").splitlines()
-            found |= {(word, name) for word, _, name in (line.partition(" ") for line in lines) if name}
+            found |= {(words[0], words[1]) for words in map(str.split, lines) if len(words) == 2}
     if found and notebook:
         _noted[notebook] = found
     return found

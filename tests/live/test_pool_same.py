@@ -175,6 +175,50 @@ async def test_variable_that_comes_too_late_is_told(kernels: Path, workspace: Pa
             assert "no effect" not in told
 
 
+@pytest.mark.nightly
+async def test_keras_finds_what_its_error_said_to_install(kernels: Path, workspace: Path, tensorflow: str) -> None:
+    """Installed by a cell, pydot is there for Keras after a restart, although Keras was imported ahead before."""
+    install(kernels.parents[1], "tf", "--image", tensorflow, "--gpus", "none")
+    ask = "from keras.src.utils import model_visualization as shown; print(shown.pydot)"
+    put = "import sys\nopen(next(p for p in sys.path if p.startswith('/tfgpu/packages/')) + '/pydot.py', 'w').close()"
+    async with (
+        keeping() as kept,
+        kernel(workspace, "tf", env={"JPY_SESSION_NAME": str(workspace / "n.ipynb")}) as driven,
+    ):
+        ready = await one_ready(kept)
+        await driven.restart()
+        assert container_of(driven) == ready.container
+        assert "None" in (await driven.run(ask)).splitlines()
+        await driven.run(put)
+        await one_ready(kept)
+        await driven.restart()
+        assert "/pydot.py'" in await driven.run(ask)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("image", ["tf:py311", "frozen:py36"])
+async def test_what_is_set_after_the_import_has_no_effect(kernels: Path, workspace: Path, image: str) -> None:
+    """A saved notebook that sets variables after its import says the same in a kernel that waited, restarted or not."""
+    install(kernels.parents[1], "tf", "--image", made(image), "--gpus", "none")
+    code = (
+        "import os, tensorflow as tf\nos.environ['KERAS_BACKEND'] = 'numpy'\nos.environ['TF_DETERMINISTIC_OPS'] = '1'\n"
+        "print(tf.keras.backend.backend() if hasattr(tf.keras.backend, 'backend') else tf.keras.__name__)"
+    )
+    cells = [{"cell_type": "code", "source": code, "metadata": {}}]
+    notebook = {"cells": cells, "nbformat": 4, "nbformat_minor": 4, "metadata": {}}
+    (workspace / "n.ipynb").write_text(json.dumps(notebook))
+    async with (
+        keeping() as kept,
+        kernel(workspace, "tf", env={"JPY_SESSION_NAME": str(workspace / "n.ipynb")}) as driven,
+    ):
+        cold = _lines(await driven.run(code))
+        for _ in range(2):
+            ready = await one_ready(kept)
+            await driven.restart()
+            assert container_of(driven) == ready.container
+            assert _lines(await driven.run(code)) == cold
+
+
 async def test_what_cells_installed_is_seen_by_what_looks_for_it(
     kernels: Path, workspace: Path, slim: str, caplog: pytest.LogCaptureFixture
 ) -> None:
