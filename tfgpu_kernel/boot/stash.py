@@ -9,11 +9,13 @@ import importlib
 import os
 import sys
 import sysconfig
-import tempfile
 import warnings
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, cast
+
+from . import logs, rivals
+from .capture import Capture
 
 
 class Unit:
@@ -30,6 +32,7 @@ class Unit:
         self.environ: Dict[str, str] = {}
         self.filters: List[Any] = []
         self.lacking: Set[str] = set()  # packages that it looked for, and that were nowhere
+        self.logs: logs.State = {}
         self.shown = False
 
     def has(self, package: str) -> bool:
@@ -40,12 +43,18 @@ class Unit:
 class Stash:
     """Imports modules ahead, hides them, and is the finder that brings them back."""
 
-    def __init__(self, told: Callable[[Unit], None]) -> None:
-        """Take what is called with a unit when it comes back."""
+    def __init__(self, told: Callable[[Unit], None], outdone: Callable[[Dict[str, str]], None]) -> None:
+        """Take what is called with a unit when it comes back, and with the packages that cells find elsewhere.
+
+        Of these, what was imported ahead has the image's; they are given with the file that cells find.
+        """
         self.units: List[Unit] = []
         self._parts: List[Unit] = []
         self._of: Dict[str, Unit] = {}
+        self._packages: Dict[str, Any] = {}
+        self._files: Dict[str, Optional[str]] = {}  # where an import found each package
         self._told = told
+        self._outdone = outdone
         self._loading: Optional[Unit] = None
         self._asked: Set[str] = set()
 
@@ -66,8 +75,9 @@ class Stash:
     def _load(self, unit: Unit) -> None:
         self._loading, self._asked = unit, set()
         modules, environ, filters = set(sys.modules), dict(os.environ), list(warnings.filters)
+        loggers = logs.state()
         found = True
-        with _Capture() as capture:
+        with Capture() as capture:
             try:
                 importlib.import_module(unit.name)
             except ImportError as error:
@@ -81,7 +91,7 @@ class Stash:
                 self._hide(other, other.modules)
         if not found:
             return
-        unit.lacking = {name for name in self._asked if name not in sys.modules and not _there(name)}
+        unit.lacking = {name for name in self._asked if name not in sys.modules and rivals.place(name) is None}
         known = list(sys.modules.items())
         new = {name: module for name, module in known if name not in modules and _foreign(name, module)}
         unit.environ = {name: text for name, text in os.environ.items() if name not in environ}
@@ -89,6 +99,7 @@ class Stash:
             del os.environ[name]
         unit.filters = [entry for entry in warnings.filters if entry not in filters]
         _filters(filters)
+        unit.logs = logs.take_back(loggers)
         self.units.append(unit)
         self._hide(unit, self._without_parts(unit, new))
 
@@ -116,9 +127,11 @@ class Stash:
 
     def _hide(self, unit: Unit, modules: Dict[str, Any]) -> None:
         unit.modules, unit.shown = dict(modules), False
-        for name in unit.modules:
+        for name, module in unit.modules.items():
             self._of[name] = unit
             sys.modules.pop(name, None)
+            if "." not in name and name not in self._packages:
+                self._packages[name], self._files[name] = module, rivals.place(name)
 
     def module(self, name: str) -> Any:
         """Return a module that is loaded, hidden or not; None where it isn't."""
@@ -127,14 +140,24 @@ class Stash:
 
     def show(self, unit: Unit) -> None:
         """Bring a unit back, after those that it needs."""
+        outdone: Dict[str, str] = {}
+        self._show(unit, outdone)
+        if outdone:
+            self._outdone(outdone)
+
+    def _show(self, unit: Unit, outdone: Dict[str, str]) -> None:
         if unit.shown:
             return
         unit.shown = True
         for other in unit.needs:
-            self.show(other)
+            self._show(other, outdone)
+        files = {package: self._rival(package) for package in {_package(name) for name in unit.modules}}
+        outdone.update({package: file for package, file in files.items() if file})
+        absent = [package for package, file in files.items() if file and self._yields(package, file)]
         for name, module in unit.modules.items():
             self._of.pop(name, None)
-            sys.modules.setdefault(name, module)
+            if _package(name) not in absent:
+                sys.modules.setdefault(name, module)
         if self._loading is not None:
             if unit not in self._loading.needs:
                 self._loading.needs.append(unit)
@@ -144,6 +167,7 @@ class Stash:
         for name, text in unit.environ.items():
             os.environ.setdefault(name, text)
         _filters(unit.filters + list(warnings.filters))
+        logs.give(unit.logs)
         if all(other.shown for other in self.units):
             self.leave()
         self._told(unit)
@@ -155,7 +179,32 @@ class Stash:
     @staticmethod
     def appeared(unit: Unit) -> List[str]:
         """Return the packages that a unit looked for in vain, and would find by now."""
-        return sorted(name for name in unit.lacking if _there(name))
+        return sorted(name for name in unit.lacking if rivals.place(name))
+
+    def _rival(self, package: str) -> str:
+        """Return the file of the package that a cell has, or would get, instead of a hidden one; empty for none."""
+        if self._loading is not None or package not in self._packages:
+            return ""
+        here = sys.modules.get(package)
+        if here is not None and here is not self._packages[package]:
+            return getattr(here, "__file__", None) or package
+        return rivals.other(package, self._files[package]) if package in self._of else ""
+
+    def _yields(self, package: str, rival: str) -> bool:
+        """Whether cells get the other package.
+
+        Not where it would have to be there twice: Keras registers its classes with TensorFlow and optree, which refuse
+        a second one, and so do many packages with native code.
+        """
+        if package in sys.modules:
+            return sys.modules[package] is not self._packages[package]
+        unit = self._of.get(package)
+        if unit is None or unit.asked:
+            return False
+        files = [
+            _contents(module).get("__file__") for name, module in unit.modules.items() if _package(name) == package
+        ]
+        return not (rivals.native(files) and rivals.native_there(rival))
 
     # -- what the import system asks ------------------------------------------------------------------
 
@@ -165,6 +214,9 @@ class Stash:
             self._asked.add(name)
         unit = self._of.get(name)
         if unit is None:
+            return None
+        rival = self._rival(_package(name))
+        if rival and self._yields(_package(name), rival):
             return None
         original = getattr(unit.modules[name], "__spec__", None)
         spec = ModuleSpec(name, cast(Any, _Loader(self, unit, original)), origin=getattr(original, "origin", None))
@@ -214,12 +266,6 @@ def _package(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _there(package: str) -> bool:
-    """Whether there is a package, or module, in a file: a folder without any could be anything."""
-    spec = PathFinder.find_spec(package)
-    return spec is not None and bool(spec.has_location)
-
-
 def _contents(module: Any) -> Dict[str, Any]:
     """Return what a module has loaded; to ask some modules for an attribute would load more."""
     if issubclass(type(module), ModuleType):
@@ -264,47 +310,3 @@ def _filters(filters: Sequence[Any]) -> None:
         changed = getattr(warnings, "_filters_mutated", None) or getattr(warnings, "_filters_mutated_lock_held", None)
         if changed is not None:
             changed()
-
-
-class _Stream:
-    """Stands for a stream of Python's: whoever keeps it, as handlers of logs do, prints to the true one later."""
-
-    def __init__(self, target: Any) -> None:
-        self.target = target
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.target, name)
-
-
-class _Capture:
-    """Take what Python and native code print, and keep it."""
-
-    def __enter__(self) -> "_Capture":
-        self.printed, self.native = ["", ""], [b"", b""]
-        self._python = sys.stdout, sys.stderr
-        self._files: List[Any] = []
-        self._kept: List[int] = []
-        for number in (1, 2):
-            file = tempfile.TemporaryFile("w+b")
-            self._files.append(file)
-            self._kept.append(os.dup(number))
-            os.dup2(file.fileno(), number)
-        self._streams = [_Stream(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in (1, 2)]  # noqa: SIM115
-        sys.stdout, sys.stderr = cast(Any, self._streams)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        sys.stdout, sys.stderr = self._python
-        for index, stream in enumerate(self._streams):
-            file, stream.target = stream.target, self._python[index]
-            self.printed[index] = _read(file)
-        for index, number in enumerate((1, 2)):
-            os.dup2(self._kept[index], number)
-            os.close(self._kept[index])
-            self.native[index] = _read(self._files[index])
-
-
-def _read(file: Any) -> Any:
-    with file:
-        file.seek(0)
-        return file.read()

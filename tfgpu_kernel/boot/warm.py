@@ -23,7 +23,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, cast
 
-from . import here, lasting, moved, narrow, variables
+from . import here, lasting, moved, narrow, rivals, variables
 from .codes import CLAIM_BROKEN, NOT_HELD
 from .stash import Stash, Unit
 from .variables import KERAS_FILE, MATPLOTLIB_FILE
@@ -72,7 +72,7 @@ class Waiting:
         self._keeper = keeper
         self._app = app
         self._folder = folder
-        self._stash = Stash(self._shown)
+        self._stash = Stash(self._shown, self._outdone)
         self._preset: Dict[str, str] = {}
         self._at_preload: Dict[str, str] = {}
         self._keras = ""
@@ -252,6 +252,14 @@ class Waiting:
             self._tell_late(late, [unit.name])
         if all(other.shown for other in self._stash.units):
             self._unwatch()
+
+    def _outdone(self, packages: Dict[str, str]) -> None:
+        """Tell that what was imported ahead has the image's packages, where cells find others."""
+        loaded = " and ".join(unit.name for unit in self._stash.units)
+        folders = ", ".join(sorted({rivals.folder(file) for file in packages.values()}))
+        text = "%s was loaded ahead with the image's %s. Restart the kernel: this notebook then starts without that, " \
+            "and has what sys.path finds in %s." % (loaded, ", ".join(packages), folders)  # fmt: skip
+        self._tell(LATE, ["sys.path"], text)
 
     def _unwatch(self) -> None:
         if self._putenv is not None:
