@@ -49,7 +49,7 @@ def sent(keeper: Keeper, text: str, size: int = 0) -> str:
 
 def texts(run: RunFolder, delivered: str) -> list[str]:
     """Return what was printed that no page has got."""
-    return [SESSION.unpack(one.frames[-1])["text"].rstrip(".") for one in kept.read(run, delivered)]
+    return [SESSION.unpack(one.frames[-1])["text"].rstrip(".") for one in kept.read(run).new(delivered)]
 
 
 @contextlib.contextmanager
@@ -72,20 +72,20 @@ def test_a_disk_that_was_full_for_a_while_hides_nothing_that_follows(run: RunFol
     with full_disk((run.io / keep.FILE).stat().st_size + room):
         sent(keeper, "lost", 1000)
         sent(keeper, "lost, too", 1000)
-    assert kept.cut(run, got) == (room > 14), "the mark alone finds room there"
+    assert kept.read(run).cut(got) == (room > 14), "the mark alone finds room there"
     sent(keeper, "after")
     assert texts(run, got) == ["before", "after"]
-    assert kept.cut(run, got)
+    assert kept.read(run).cut(got)
 
 
 def test_a_disk_without_any_room_is_told_by_an_empty_file(run: RunFolder, keeper: Keeper) -> None:
     """Where not even the mark finds room, the file without anything in it says that something is missing."""
     keeper.left()
-    assert not kept.cut(run, "")
+    assert not kept.read(run).cut("")
     with full_disk(0):
         sent(keeper, "lost")
     assert (run.io / keep.FILE).stat().st_size == 0
-    assert kept.cut(run, "")
+    assert kept.read(run).cut("")
 
 
 @pytest.mark.parametrize("heard", [True, False])
@@ -99,7 +99,7 @@ def test_a_message_that_is_too_large_is_told(run: RunFolder, keeper: Keeper, hea
         keeper.left()
     sent(keeper, "after")
     assert texts(run, got) == ["after"]
-    assert kept.cut(run, got)
+    assert kept.read(run).cut(got)
 
 
 def test_a_large_message_that_a_page_has_got_is_not_told(run: RunFolder, keeper: Keeper) -> None:
@@ -110,7 +110,7 @@ def test_a_large_message_that_a_page_has_got_is_not_told(run: RunFolder, keeper:
     keeper.left()
     sent(keeper, "after")
     assert texts(run, got) == ["after"]
-    assert not kept.cut(run, got)
+    assert not kept.read(run).cut(got)
 
 
 def test_a_request_of_which_something_is_lost_is_not_whole(run: RunFolder, keeper: Keeper) -> None:
@@ -120,7 +120,7 @@ def test_a_request_of_which_something_is_lost_is_not_whole(run: RunFolder, keepe
         sent(keeper, "large", 4 * MIB)
     keeper.sent(keep.IOPUB, SESSION.serialize(SESSION.msg("execute_input", {"code": "later"})))
     keeper.left()
-    inputs = [one for one in kept.everything(run) if one.header["msg_type"] == "execute_input"]
+    inputs = [one for one in kept.read(run).everything if one.header["msg_type"] == "execute_input"]
     assert [SESSION.unpack(one.frames[-1])["code"] for one in inputs] == ["later"]
 
 
@@ -130,7 +130,7 @@ def test_one_on_its_way_of_three_mib_is_kept(run: RunFolder, keeper: Keeper) -> 
     sent(keeper, "large", 3 * MIB)
     keeper.left()
     assert texts(run, got) == ["large"]
-    assert not kept.cut(run, got)
+    assert not kept.read(run).cut(got)
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 10])
@@ -156,7 +156,7 @@ def test_what_a_server_held_for_a_page_is_kept_when_it_ends(run: RunFolder, seco
         sent(keeper, printed[-1])
         keeper.arrived()
     assert texts(run, got) == printed
-    assert not kept.cut(run, got)
+    assert not kept.read(run).cut(got)
 
 
 def test_more_than_is_held_for_a_page_is_told(run: RunFolder, keeper: Keeper) -> None:
@@ -166,6 +166,6 @@ def test_more_than_is_held_for_a_page_is_told(run: RunFolder, keeper: Keeper) ->
         has = sent(keeper, str(n), MIB)
     keeper.left()
     assert texts(run, lacks) == [str(n) for n in range(13, 20)]
-    assert kept.cut(run, lacks)
+    assert kept.read(run).cut(lacks)
     assert texts(run, has) == []
-    assert not kept.cut(run, has)
+    assert not kept.read(run).cut(has)

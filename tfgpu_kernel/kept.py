@@ -7,7 +7,6 @@ no more than they may hold; what makes no sense ends the reading.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import struct
@@ -24,9 +23,6 @@ from .runfolder import RunFolder
 
 DELIVERED: Final = "delivered"
 """The id of the message that reached a page last; only the server writes it."""
-CELLS: Final = "cells.json"
-"""Which cell of which page made the latest requests; only the server writes it."""
-CELLS_KEPT: Final = 50
 _HEAD: Final = struct.Struct(">IBBd")
 _DELIMITER: Final = b"<IDS|MSG>"
 _ID_BYTES: Final = 160
@@ -54,15 +50,15 @@ class Message:
         """The session of the page whose request it answers."""
         return str(self.parent.get("session", ""))
 
+    @property
+    def request(self) -> str:
+        """The id of the request that it answers."""
+        return str(self.parent.get("msg_id", ""))
 
-@dataclass(frozen=True)
-class Request:
-    """One request to run a cell."""
-
-    id: str
-    page: str
-    cell: str
-    """Id of the notebook's cell; empty where the page named none."""
+    @property
+    def ends(self) -> bool:
+        """Whether it says that its request has ended."""
+        return self.header.get("msg_type") == "status" and b'"idle"' in self.frames[-1]
 
 
 def message(channel: Channel, frames: Sequence[bytes]) -> Message | None:
@@ -77,64 +73,78 @@ def message(channel: Channel, frames: Sequence[bytes]) -> Message | None:
     return Message(channel, tuple(frames), header, parent)
 
 
-def read(run: RunFolder, delivered: str) -> list[Message]:
-    """Return what no page has got, oldest first.
+@dataclass(frozen=True)
+class Kept:
+    """What a kernel had kept when its files were read."""
 
-    :param delivered: the id of the last message that reached a page. Where it is unknown, only what was sent
-        while nobody listened is certain to be new.
+    files: tuple[tuple[int, int, int], ...] = ()
+    """Inode, size and time of each file, by which one sees that a kernel has kept more since."""
+    records: tuple[tuple[int, Message | None], ...] = ()
+    """Each message, oldest first, and whether anybody heard it; None in the place of some that are lost."""
+
+    @property
+    def everything(self) -> list[Message]:
+        """All that is kept, what pages have got included, oldest first.
+
+        A request that began before something was lost has no beginning (``execute_input``) there: it isn't whole.
+        """
+        found: list[Message] = []
+        for _, one in self.records:
+            if one is None:
+                found = [before for before in found if before.header.get("msg_type") != "execute_input"]
+            else:
+                found.append(one)
+        return found
+
+    def new(self, delivered: str) -> list[Message]:
+        """Return what no page has got, oldest first.
+
+        :param delivered: the id of the last message that reached a page. Where it is unknown, only what was sent
+            while nobody listened is certain to be new.
+        """
+        return [one for one in self._after(delivered) if one is not None]
+
+    def cut(self, delivered: str) -> bool:
+        """Whether some of what no page has got is lost: the kernel printed more than it keeps, or its disk was full."""
+        return None in self._after(delivered)
+
+    def _after(self, delivered: str) -> list[Message | None]:
+        new: list[Message | None] = []
+        unheard: list[Message | None] = []
+        for heard, one in self.records:
+            if one is not None and one.channel == "iopub" and one.id == delivered:
+                new, unheard = [], []
+                continue
+            new.append(one)
+            if one is None or heard == keep.UNHEARD or one.channel == "shell":
+                unheard.append(one)
+        return new if delivered else unheard
+
+
+def read(run: RunFolder, known: Kept | None = None) -> Kept:
+    """Read what a kernel kept, 8 MiB of it at most, which takes a good part of a second: in a thread.
+
+    :param known: what was read before; it is returned where the kernel has kept nothing since.
     """
-    return [one for one in _new(run, delivered) if one is not None]
-
-
-def cut(run: RunFolder, delivered: str) -> bool:
-    """Whether some of what no page has got is lost: the kernel printed more than it keeps, or its disk was full."""
-    return None in _new(run, delivered)
-
-
-def everything(run: RunFolder) -> list[Message]:
-    """Return all that is in the kept files, what pages have got included, oldest first.
-
-    A request that began before something was lost has no beginning (``execute_input``) there: it isn't whole.
-    """
-    found: list[Message] = []
-    for _, one in _all(run):
-        if one is None:
-            found = [before for before in found if before.header.get("msg_type") != "execute_input"]
-        else:
-            found.append(one)
-    return found
-
-
-def _new(run: RunFolder, delivered: str) -> list[Message | None]:
-    new: list[Message | None] = []
-    unheard: list[Message | None] = []
-    for heard, one in _all(run):
-        if one is not None and one.channel == "iopub" and one.id == delivered:
-            new, unheard = [], []
-            continue
-        new.append(one)
-        if one is None or heard == keep.UNHEARD or one.channel == "shell":
-            unheard.append(one)
-    return new if delivered else unheard
-
-
-def _all(run: RunFolder) -> Iterator[tuple[int, Message | None]]:
-    """Yield messages, and None in the place of some that are lost."""
+    names = (keep.CUT_FILE, keep.OLD_FILE, keep.FILE)
+    files = tuple(_state(run.io / name) for name in names)
+    if known is not None and known.files == files:
+        return known
+    records: list[tuple[int, Message | None]] = []
     if os.path.lexists(run.io / keep.CUT_FILE):
-        yield keep.UNHEARD, None
-    for name in (keep.OLD_FILE, keep.FILE):
+        records.append((keep.UNHEARD, None))
+    for name in names[1:]:
         with contextlib.suppress(OSError):
-            file = run.io / name
-            yield from _records(file, file.lstat().st_size, file.lstat().st_mtime_ns)
+            records.extend(_parsed(wary.read(run.io / name, 3 * keep.FILE_BYTES)))
+    return Kept(files, tuple(records))
 
 
-@functools.lru_cache(maxsize=2)
-def _records(file: Path, size: int, changed: int) -> Sequence[tuple[int, Message | None]]:
-    """Read a kept file, which takes some tenths of a second where it is full: again only where it has changed.
-
-    :raises OSError: where there is none.
-    """
-    return tuple(_parsed(wary.read(file, 3 * keep.FILE_BYTES)))
+def _state(file: Path) -> tuple[int, int, int]:
+    try:
+        found = file.lstat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _parsed(data: bytes) -> Iterator[tuple[int, Message | None]]:
@@ -187,7 +197,6 @@ def forget(run: RunFolder) -> None:
     for name in (keep.FILE, keep.OLD_FILE, keep.CUT_FILE):
         with contextlib.suppress(OSError):
             (run.io / name).unlink()
-    _records.cache_clear()
 
 
 class Delivered:
@@ -211,20 +220,6 @@ def delivered(run: RunFolder) -> str:
         return (run.path / DELIVERED).read_text(errors="replace").strip()
     except OSError:
         return ""
-
-
-def note_request(run: RunFolder, request: Request) -> None:
-    """Remember which cell made a request."""
-    known = [one for one in requests(run) if one.id != request.id][-CELLS_KEPT + 1 :]
-    run.keep(CELLS, json.dumps([vars(one) for one in (*known, request)]).encode())
-
-
-def requests(run: RunFolder) -> list[Request]:
-    """Return the latest requests, oldest first."""
-    try:
-        return [Request(**one) for one in json.loads((run.path / CELLS).read_bytes())]
-    except (OSError, ValueError, TypeError):
-        return []
 
 
 def joined(kept: Sequence[T], heard: Sequence[T], id_of: Callable[[T], str]) -> list[T]:

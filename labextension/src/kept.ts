@@ -2,9 +2,16 @@ import type { JupyterFrontEndPlugin } from '@jupyterlab/application';
 import type { CodeCell } from '@jupyterlab/cells';
 import { INotebookTracker, type NotebookPanel } from '@jupyterlab/notebook';
 import type { Kernel, KernelMessage } from '@jupyterlab/services';
+import {
+  ITranslator,
+  nullTranslator,
+  type TranslationBundle
+} from '@jupyterlab/translation';
 
+import { places } from './place';
 import type { IKeptMessage } from './records';
 import { kept as ask, tookKept } from './request';
+import { tellUnplaced } from './unplaced';
 
 const GONE: readonly Kernel.Status[] = ['restarting', 'autorestarting', 'dead'];
 
@@ -17,13 +24,22 @@ export const kept: JupyterFrontEndPlugin<void> = {
   description: 'Shows what kernels printed while no page could get it.',
   autoStart: true,
   requires: [INotebookTracker],
-  activate: (_app, tracker: INotebookTracker) => {
-    tracker.widgetAdded.connect((_, panel) => void opened(panel));
+  optional: [ITranslator],
+  activate: (
+    _app,
+    tracker: INotebookTracker,
+    translator: ITranslator | null
+  ) => {
+    const trans = (translator ?? nullTranslator).load('tfgpu_kernel');
+    tracker.widgetAdded.connect((_, panel) => void opened(panel, trans));
   }
 };
 
 /** The notebook was opened on this page: once its kernel is connected, take what there is. */
-async function opened(panel: NotebookPanel): Promise<void> {
+async function opened(
+  panel: NotebookPanel,
+  trans: TranslationBundle
+): Promise<void> {
   await panel.context.ready;
   const session = panel.sessionContext;
   const connected = (): void => {
@@ -32,7 +48,7 @@ async function opened(panel: NotebookPanel): Promise<void> {
       return;
     }
     session.connectionStatusChanged.disconnect(connected);
-    void show(panel, kernel);
+    void show(panel, kernel, trans);
   };
   session.connectionStatusChanged.connect(connected);
   connected();
@@ -40,7 +56,8 @@ async function opened(panel: NotebookPanel): Promise<void> {
 
 async function show(
   panel: NotebookPanel,
-  kernel: Kernel.IKernelConnection
+  kernel: Kernel.IKernelConnection,
+  trans: TranslationBundle
 ): Promise<void> {
   const later: IKeptMessage[] = [];
   const running = new Map<string, CodeCell>();
@@ -92,17 +109,12 @@ async function show(
   kernel.iopubMessage.connect(hear);
   kernel.statusChanged.connect(end);
   const requests = await ask(kernel.id, kernel.clientId).catch(() => []);
-  for (const request of requests) {
-    const cell = panel.content.widgets.find(
-      widget =>
-        widget.model.id === request.cell_id && widget.model.type === 'code'
-    ) as CodeCell | undefined;
-    if (cell) {
-      running.set(request.msg_id, cell);
-      cell.model.executionState = isOver() ? 'idle' : 'running';
-      if (request.whole) {
-        cell.model.outputs.clear();
-      }
+  const found = places(panel.content, requests);
+  for (const [request, cell] of found) {
+    running.set(request.msg_id, cell);
+    cell.model.executionState = isOver() ? 'idle' : 'running';
+    if (request.whole) {
+      cell.model.outputs.clear();
     }
     for (const message of request.messages) {
       put({ ...message, request: request.msg_id });
@@ -113,9 +125,12 @@ async function show(
   if (running.size === 0 || isOver()) {
     stop();
   }
-  if (requests.length > 0) {
+  const left = requests.filter(request => !found.has(request));
+  tellUnplaced(left, trans);
+  if (found.size > 0) {
     // nobody else gets it now; before that, a page that is left without it leaves it to the next one
-    void tookKept(kernel.id, kernel.clientId).catch(() => undefined);
+    const ids = left.map(request => request.msg_id);
+    void tookKept(kernel.id, kernel.clientId, ids).catch(() => undefined);
   }
 }
 

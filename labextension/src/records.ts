@@ -136,6 +136,8 @@ export interface IKeptMessage {
 /** What a request of a former page printed while no page could get it. */
 export interface IKept {
   cell_id: string;
+  /** The fingerprint of the code that was sent. */
+  code: string;
   msg_id: string;
   /** Whether the messages are all of the request's, from its beginning on. */
   whole: boolean;

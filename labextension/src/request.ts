@@ -203,10 +203,11 @@ export async function kept(
   return ((await answer.json()) as { requests: IKept[] }).requests;
 }
 
-/** Say that this page has what it asked for; the server forgets it. */
+/** Say that this page has what it asked for, but for some requests; the server forgets the others. */
 export async function tookKept(
   kernelId: string,
-  clientId: string
+  clientId: string,
+  left: readonly string[]
 ): Promise<void> {
-  await call(keptOf(kernelId, clientId), 'DELETE');
+  await call(keptOf(kernelId, clientId), 'DELETE', { left });
 }

@@ -74,19 +74,19 @@ class Server:
         for logo in (_REPOSITORY / "kernelspecs" / logos).glob("logo-*"):
             shutil.copy(logo, folder)
 
-    def notebook(self, path: str, *cells: str, kernel: str = "tfgpu") -> Path:
-        """Write a notebook of code cells."""
+    def notebook(self, path: str, *cells: str, kernel: str = "tfgpu", minor: int = 5) -> Path:
+        """Write a notebook of code cells; they have ids from nbformat 4.5 on."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({
             "cells": [
-                {"cell_type": "code", "id": f"cell-{number}", "execution_count": None, "metadata": {},
-                 "outputs": [], "source": source}
+                {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": source,
+                 **({"id": f"cell-{number}"} if minor >= 5 else {})}
                 for number, source in enumerate(cells)
             ],
             "metadata": {"kernelspec": {"name": kernel, "display_name": kernel, "language": "python"}},
             "nbformat": 4,
-            "nbformat_minor": 5,
+            "nbformat_minor": minor,
         }))  # fmt: skip
         return file
 

@@ -186,6 +186,14 @@ class Page:
                 return text
         raise AssertionError(f"no end, but: {text[-1000:]}")
 
+    def until_idle(self, request: str) -> None:
+        """Wait until a request has ended that another page made, which gets the reply."""
+        for message in self.messages():
+            ended = message["content"].get("execution_state") == "idle"
+            if ended and message["parent_header"].get("msg_id") == request:
+                return
+        raise AssertionError("it does not end")
+
     def rest(self, request: str) -> str:
         """Return what had still been sent when the server ended."""
         text = ""

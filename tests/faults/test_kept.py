@@ -10,6 +10,7 @@ import pytest
 
 from tests.live.conftest import install, made
 from tfgpu_kernel import kept
+from tfgpu_kernel.asked import fingerprint
 from tfgpu_kernel.runfolder import RunFolder
 
 from .serving import Page, Server
@@ -135,6 +136,34 @@ def test_what_a_server_held_for_a_page_that_had_left_is_kept_when_it_detaches(
 
 
 @pytest.mark.nightly
+def test_all_cells_of_run_all_are_followed(server: Server) -> None:
+    """A silent cell runs and two wait for it, when the server is killed: a page loaded anew is told where all belong.
+
+    What that page has no cell for stays for the next one. Once they have ended, no page is told of them any more.
+    """
+    kernel = server.session("all.ipynb")["kernel"]["id"]
+    with server.page(kernel) as page:
+        page.run("import time")
+        asked = [page.send(code, cell) for code, cell in (("time.sleep(15)", "c1"), ("print(1)", "c2"), ("2", "c3"))]
+        time.sleep(0.5)
+        server.kill()
+    server.start()
+    with server.page(kernel) as anew:
+        found = server.call("GET", f"tfgpu/kept/{kernel}").json()["requests"]
+        assert [(one["cell_id"], one["msg_id"]) for one in found] == list(zip(("c1", "c2", "c3"), asked, strict=True))
+        assert found[1]["code"] == fingerprint("print(1)")
+        left = asked[1:2]  # its cell is not on this page
+        assert server.call("DELETE", f"tfgpu/kept/{kernel}", {"left": left}).status_code == 204
+        anew.until_idle(asked[-1])
+        [kept_one] = server.call("GET", f"tfgpu/kept/{kernel}").json()["requests"]
+        assert [one["content"].get("text") for one in kept_one["messages"] if one["type"] == "stream"] == ["1\n"]
+        assert server.call("DELETE", f"tfgpu/kept/{kernel}").status_code == 204
+    server.kill()
+    server.start()
+    assert server.call("GET", f"tfgpu/kept/{kernel}").json()["requests"] == []
+
+
+@pytest.mark.nightly
 def test_a_page_that_comes_back_and_is_loaded_anew_has_every_line(server: Server) -> None:
     """What went to the page that was left open goes to the one in its place, too, however soon it is loaded anew."""
     kernel = server.session("both.ipynb")["kernel"]["id"]
@@ -250,5 +279,5 @@ def test_a_kernel_makes_no_server_read_what_is_not_its(tmp_path: Path) -> None:
     ):
         path = run.io / "kept"
         make(path)
-        assert kept.read(run, "") == []
+        assert kept.read(run).records == ()
         path.rmdir() if path.is_dir() else path.unlink()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from typing import Final
 
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
+from tornado.escape import json_encode
 
 from .. import launches
 from . import replay
@@ -77,16 +79,20 @@ class KeptHandler(TfgpuHandler):
     @web.authenticated
     @authorized
     async def get(self, kernel_id: str) -> None:
-        """Answer ``{"requests": [{"cell_id", "msg_id", "whole", "messages": [{"id", "type", "content"}]}]}``."""
-        key = self.kernel_manager.get_kernel(kernel_id).session.key
-        page = self.get_query_argument("session", "")
-        self.finish({"requests": await replay.missed(kernel_id, key, page)})
+        """Answer ``{"requests": [{"cell_id", "code", "msg_id", "whole", "messages": […]}]}``; see missed.py."""
+        self.kernel_manager.get_kernel(kernel_id)  # else a 404
+        found = await replay.missed(kernel_id, self.get_query_argument("session", ""))
+        self.finish(await asyncio.to_thread(json_encode, {"requests": found}))  # megabytes
 
     @web.authenticated
     @authorized
     async def delete(self, kernel_id: str) -> None:
-        """Answer 204: the page has it, and it is forgotten."""
-        replay.taken(kernel_id, self.get_query_argument("session", ""))
+        """Take ``{"left": [request's id, …]}``, what the page has no cell for; the rest is forgotten. Answer 204."""
+        body = self.get_json_body()
+        left = body.get("left", []) if isinstance(body, dict) else []
+        if not isinstance(left, list):
+            raise web.HTTPError(400, "The ids of requests are a list.")
+        replay.taken(kernel_id, self.get_query_argument("session", ""), [str(one) for one in left])
         self.set_status(204)
         self.finish()
 

@@ -10,31 +10,44 @@ stays known for a while.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from jupyter_client.session import Session
 from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 
 from .. import kept
 from ..adopt import Adopted
+from ..asked import Asked, Request, fingerprint
 from ..boot.keep import GRACE_SECONDS
 from ..errors import TfgpuError
-from ..kept import Delivered, Message, Request
+from ..kept import Delivered, Message
 from ..provisioner import TfgpuProvisioner
 from ..runfolder import RunFolder
+from .missed import HEARD_BY_PAGES, by_request
 
 HEARD_BYTES: Final = 8 * 2**20
 """What is kept in memory of an adopted kernel's messages until a page comes."""
 _ANEW_SECONDS: Final = 120.0
 """How long messages stay known that went to the page that was left open: loaded anew it would lack them."""
-_HEARD_BY_PAGES: Final = frozenset({"stream", "display_data", "execute_result", "error", "update_display_data",
-                                    "clear_output", "status", "execute_input"})  # fmt: skip
 
 _waiting: dict[str, Waiting] = {}
+_asked: WeakKeyDictionary[Any, Asked] = WeakKeyDictionary()
+
+
+def _asked_of(manager: Any) -> Asked | None:
+    """Return the requests to a manager's kernel, the same for all pages; None where the kernel is none of ours."""
+    provisioner = getattr(manager, "provisioner", None)
+    if not isinstance(provisioner, TfgpuProvisioner) or provisioner.run is None:
+        return None
+    known = _asked.get(manager)
+    if known is None or known.container != provisioner.container:  # that was before a restart
+        known = _asked[manager] = Asked(provisioner.run, provisioner.container)
+    return known
 
 
 class Waiting:
@@ -43,13 +56,17 @@ class Waiting:
     def __init__(self, multi: Any, adopted: Adopted) -> None:
         self.run = adopted.run
         self._delivered = kept.delivered(adopted.run)
-        requests = kept.requests(adopted.run)
-        self.page = requests[-1].page if requests else ""
+        self._kept = kept.Kept()
+        self._reading = asyncio.Lock()
+        asked = _asked_of(adopted.manager)
+        assert asked is not None
+        self._asked = asked
+        self.page = asked.requests[-1].page if asked.requests else ""
         self._heard: deque[Message] = deque()
         self._bytes = 0
         self._cut = False
         self._notice: Message | None = None
-        self._shown: tuple[list[Message], list[Message]] | None = None
+        self._left: Collection[str] | None = None
         self.shown_to = ""
         """The session of the page that was left open, once it has the messages."""
         manager = adopted.manager
@@ -67,7 +84,11 @@ class Waiting:
 
     def _hear(self, frames: Sequence[bytes]) -> None:
         one = kept.message("iopub", frames)
-        if one is None or one.header.get("msg_type") not in _HEARD_BY_PAGES:
+        if one is None or one.header.get("msg_type") not in HEARD_BY_PAGES:
+            return
+        if one.ends:
+            _end(self._asked, one.request)
+        if self._left is not None and one.request not in self._left:
             return
         self._heard.append(one)
         self._bytes += sum(map(len, one.frames))
@@ -77,48 +98,60 @@ class Waiting:
 
     def _told(self, messages: list[Message]) -> list[Message]:
         """Begin with the notice that some is lost, where it is."""
-        if not messages or not self._is_cut():
+        if not messages or not (self._cut or self._kept.cut(self._delivered)):
             return messages
         self._notice = self._notice or kept.notice_of_cut(messages[0], self._key)
         return [self._notice, *messages]
 
-    def _is_cut(self) -> bool:
-        if self._shown is None:
-            self._cut = self._cut or kept.cut(self.run, self._delivered)
-        return self._cut
-
-    def messages(self) -> list[Message]:
-        """Return all that no page has got."""
-        before = self._shown[0] if self._shown else kept.read(self.run, self._delivered)
-        return self._told(kept.joined(before, tuple(self._heard), _id))
-
-    def everything(self) -> list[Message]:
-        """Return all that is known, what a page had got before included."""
-        before = self._shown[1] if self._shown else kept.everything(self.run)
-        return self._told(kept.joined(before, tuple(self._heard), _id))
-
-    def fill(self, buffer: dict[str, Any]) -> None:
-        """Join what the kernel kept to what the server buffered for the page that was left open."""
-        before = [(one.channel, list(one.frames)) for one in self._told(kept.read(self.run, self._delivered))]
-        buffer["buffer"] = kept.joined(before, buffer["buffer"], _id_of_frames)
+    async def read(self) -> None:
+        """Read what the kernel kept, unless that is known."""
+        async with self._reading:
+            if not self.shown_to:
+                found = await asyncio.to_thread(kept.read, self.run, self._kept)
+                if not self.shown_to:
+                    self._kept = found
+            for one in self._kept.everything:
+                if one.ends:
+                    _end(self._asked, one.request)
 
     @property
     def goes_on(self) -> bool:
-        """Whether the latest request isn't known to have ended."""
-        requests = kept.requests(self.run)
-        return bool(requests) and not any(_ends(one, requests[-1].id) for one in self.everything())
+        """Whether a request isn't known to have ended."""
+        return any(self._left is None or one.id in self._left for one in self._asked.unfinished)
+
+    async def missed(self) -> list[dict[str, Any]]:
+        """Return what ``by_request`` makes of it."""
+        requests = [one for one in self._asked.requests if self._left is None or one.id in self._left]
+        known, heard = self._kept, tuple(self._heard)
+
+        def answer() -> list[dict[str, Any]]:
+            new = {one.id for one in self._told(kept.joined(known.new(self._delivered), heard, _id))}
+            everything = self._told(kept.joined(known.everything, heard, _id))
+            return by_request(everything, new, requests, self._key)
+
+        async with self._reading:
+            return await asyncio.to_thread(answer)
+
+    def fill(self, buffer: dict[str, Any]) -> None:
+        """Join what the kernel kept to what the server buffered for the page that was left open."""
+        before = [(one.channel, list(one.frames)) for one in self._told(self._kept.new(self._delivered))]
+        buffer["buffer"] = kept.joined(before, buffer["buffer"], _id_of_frames)
 
     def shown(self) -> None:
         """Note that the page that was left open has them; from now on only memory holds them."""
-        self._is_cut()
-        self._shown = (kept.read(self.run, self._delivered), kept.everything(self.run))
         self.shown_to, self.page = self.page, ""
         kept.forget(self.run)
+
+    def leave(self, requests: Collection[str]) -> None:
+        """Forget all but some requests' messages: those have no cell on the page that asked."""
+        self._left = frozenset(requests)
+        self._heard = deque(one for one in self._heard if one.request in self._left)
+        self._bytes = sum(sum(map(len, one.frames)) for one in self._heard)
 
     def close(self) -> None:
         """Forget the messages: a page has them."""
         self._stream.close()
-        if self._shown is None:
+        if not self.shown_to:
             kept.forget(self.run)
 
 
@@ -146,60 +179,47 @@ def _shown(kernel_id: str, waiting: Waiting) -> None:
     asyncio.get_running_loop().call_later(_ANEW_SECONDS, end)
 
 
-async def missed(kernel_id: str, key: bytes, page: str = "") -> list[dict[str, Any]]:
-    """Return what a page that was loaded anew can't get otherwise, for each request that has a cell.
+async def missed(kernel_id: str, page: str = "") -> list[dict[str, Any]]:
+    """Return what a page that was loaded anew can't get otherwise, as ``by_request`` has it.
 
     It stays known until a page says that it has it: one that is left before the answer comes has nothing.
 
     :param page: the session of the page that asks; the one that was left open has all on its channels.
-    :return: ``{"cell_id", "msg_id", "whole", "messages": [{"id", "type", "content"}]}`` for each request, oldest
-        first. ``whole`` says that the messages are all of the request's, from its beginning on; a page that wasn't
-        saved lacks some that the page before it had got.
     """
-    if _left_open(kernel_id, page):
+    waiting = _waiting.get(kernel_id)
+    if waiting is None or _left_open(kernel_id, page):
         return []
-    if kernel_id in _waiting and _waiting[kernel_id].goes_on:
+    await waiting.read()
+    if waiting.goes_on:
         # The page's own connection is subscribed a little after it is made; until then nobody else hears.
         await asyncio.sleep(GRACE_SECONDS)
-    waiting = _waiting.get(kernel_id)
-    if waiting is None:
+        await waiting.read()
+    found = await waiting.missed()
+    if _waiting.get(kernel_id) is not waiting:
         return []
-    session = Session(key=key)
-    cells = {one.id: one.cell for one in kept.requests(waiting.run) if one.cell}
-    found: dict[str, list[dict[str, Any]]] = {}
-    everything = waiting.everything()
-    whole = {
-        str(one.parent.get("msg_id", "")) for one in everything if one.header.get("msg_type") == "execute_input"
-    }
-    new = {one.id for one in waiting.messages()}
-    touched = {str(one.parent.get("msg_id", "")) for one in everything if one.id in new}
-    for one in everything:
-        if str(one.parent.get("msg_id", "")) not in touched & whole and one.id not in new:
-            continue
-        request = str(one.parent.get("msg_id", ""))
-        if request not in cells or one.channel != "iopub" or one.header.get("msg_type") not in _HEARD_BY_PAGES:
-            continue
-        try:
-            content = session.deserialize(session.feed_identities(list(one.frames))[1])["content"]
-        except (ValueError, TypeError):
-            continue  # not signed with the kernel's key: none of its messages
-        found.setdefault(request, []).append({"id": one.id, "type": one.header["msg_type"], "content": content})
-    latest = next((one.id for one in reversed(kept.requests(waiting.run)) if one.id in cells), "")
-    if latest and not any(_ends(one, latest) for one in waiting.messages()):
-        whole -= {latest} - set(found)
-        found.setdefault(latest, [])  # it may still run, and what follows belongs to its cell
     if not found:
         drop(kernel_id)  # nothing that a cell could show
-    return [
-        {"cell_id": cells[id], "msg_id": id, "whole": id in whole, "messages": messages}
-        for id, messages in found.items()
-    ]
+    return found
 
 
-def taken(kernel_id: str, page: str = "") -> None:
-    """Forget a kernel's messages: a page that was loaded anew has them."""
-    if not _left_open(kernel_id, page):
+def taken(kernel_id: str, page: str = "", left: Collection[str] = ()) -> None:
+    """Forget a kernel's messages: a page that was loaded anew has them.
+
+    :param left: ids of the requests whose cells that page doesn't have; theirs stay known.
+    """
+    waiting = _waiting.get(kernel_id)
+    if waiting is None or _left_open(kernel_id, page):
+        return
+    if left:
+        waiting.leave(left)
+    else:
         drop(kernel_id)
+
+
+def _end(asked: Asked, request: str) -> None:
+    """Note that a request has ended; on a full disk only this server knows."""
+    with contextlib.suppress(TfgpuError):
+        asked.end(request)
 
 
 def _left_open(kernel_id: str, page: str) -> bool:
@@ -217,12 +237,6 @@ def _id_of_frames(entry: tuple[str, Sequence[Any]]) -> str:
     return one.id if one is not None else ""
 
 
-def _ends(one: Message, request: str) -> bool:
-    if one.parent.get("msg_id") != request or one.header.get("msg_type") != "status":
-        return False
-    return b'"idle"' in one.frames[-1]
-
-
 class ReplayingConnection(ZMQChannelsWebsocketConnection):
     """A page's connection to a kernel that remembers what it passed on, and begins with what was missed."""
 
@@ -231,6 +245,13 @@ class ReplayingConnection(ZMQChannelsWebsocketConnection):
     def _run(self) -> RunFolder | None:
         provisioner = getattr(self.kernel_manager, "provisioner", None)
         return provisioner.run if isinstance(provisioner, TfgpuProvisioner) else None
+
+    async def prepare(self) -> None:
+        """Wait until the kernel can be connected to, and read meanwhile what was missed."""
+        await super().prepare()
+        waiting = _waiting.get(self.kernel_id)
+        if waiting is not None and waiting.page == self.session.session:
+            await waiting.read()
 
     def connect(self) -> Any:
         """Connect, with what was missed where the page is the one that was left open."""
@@ -266,35 +287,46 @@ class ReplayingConnection(ZMQChannelsWebsocketConnection):
         super().handle_incoming_message(incoming_msg)
 
     def _note_request(self, raw: Any) -> None:
-        run = self._run()
+        asked = _asked_of(self.kernel_manager)
         quoted: Any = b'"execute_request"' if isinstance(raw, bytes) else '"execute_request"'
-        if run is None or quoted not in raw[:4096]:
+        if asked is None or quoted not in raw[:4096]:
             return
         try:
             if self.subprotocol == "v1.kernel.websocket.jupyter.org":
                 _, parts = deserialize_msg_from_ws_v1(raw)
-                header, metadata = json.loads(parts[0]), json.loads(parts[2])
+                header, metadata, content = (json.loads(parts[number]) for number in (0, 2, 3))
             elif isinstance(raw, str):
                 body = json.loads(raw)
-                header, metadata = body["header"], body["metadata"]
+                header, metadata, content = body["header"], body["metadata"], body["content"]
             else:
                 return
             if header["msg_type"] == "execute_request":
                 cell = str(metadata.get("cellId", ""))
-                kept.note_request(run, Request(header["msg_id"], header["session"], cell))
-        except (ValueError, KeyError, IndexError, TypeError, TfgpuError) as error:
+                code = fingerprint(content["code"])
+                asked.note(Request(str(header["msg_id"]), str(header["session"]), cell, code))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, TfgpuError) as error:
             self.log.debug("A request's cell is not known: %s", error)
 
     def _on_zmq_reply(self, stream: Any, msg_list: Any) -> None:
-        """Pass a kernel's message on; note that a page has it."""
+        """Pass a kernel's message on; note that a page has it, and that its request has ended."""
         super()._on_zmq_reply(stream, msg_list)
         if self._delivered is None or getattr(stream, "channel", "") != "iopub":
             return
         try:
             header = msg_list["header"] if isinstance(msg_list, dict) else json.loads(bytes(msg_list[0]))
             self._delivered.note(str(header["msg_id"]))
-        except (ValueError, KeyError, IndexError, OSError):
+            if header["msg_type"] == "status":
+                self._note_end(msg_list)
+        except (ValueError, KeyError, IndexError, TypeError, OSError):
             self.log.debug("A message has no id")
+
+    def _note_end(self, status: Any) -> None:
+        told = isinstance(status, dict)
+        parent = status["parent_header"] if told else json.loads(bytes(status[1]))
+        content = status["content"] if told else json.loads(bytes(status[3]))
+        asked = _asked_of(self.kernel_manager)
+        if asked is not None and content["execution_state"] == "idle":
+            _end(asked, str(parent.get("msg_id", "")))
 
 
 def use(settings: dict[str, Any]) -> None:
