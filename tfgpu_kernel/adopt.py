@@ -10,22 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from typing import Any, Final
 
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
-from jupyter_client.session import Session
 
-from . import autopsy, handover, obituaries, runfolder, sweep
+from . import autopsy, enrol, handover, obituaries, runfolder, sweep
 from .engine import find
 from .engine.base import ContainerRecord, Engine
-from .errors import KernelDied, KernelNotFound, TfgpuError
+from .errors import EngineNotFound, KernelDied, KernelNotAdopted, KernelNotFound, TfgpuError
 from .handover import Handover
 from .labels import KIND, KIND_KERNEL, UID
 from .provisioner import TfgpuProvisioner
@@ -81,20 +78,32 @@ def left(root: str | None = None) -> Sequence[Left]:
 def all_of(multi: Any, root: str, log: Log) -> Sequence[Adopted]:
     """Take up what a former server with the same root folder left; for a loop that doesn't run yet.
 
+    What keeps one kernel from it is told, and keeps no other: see :func:`_tell_left`.
+
     :param multi: the server's ``MappingKernelManager``.
     """
-    waiting = left(root)
-    if not waiting:
-        return ()
     adopted = []
-    for engine, ones in _by_engine(waiting):
-        with ThreadPoolExecutor(1) as thread:
-            try:
+    for address, ones in _by_engine(left(root)):
+        running = ones
+        try:
+            engine = _engine(address)
+            with ThreadPoolExecutor(1) as thread:
                 running = thread.submit(asyncio.run, alive(engine, ones)).result()
-            except (TfgpuError, TimeoutError, asyncio.TimeoutError) as error:  # two names before Python 3.11
-                log.warning("The engine can't tell which kernels live, so all count as living: %s", error)
-                running = ones
-        adopted += [new for one in running if (new := take(multi, engine, one, log)) is not None]
+        except EngineNotFound as error:
+            for one in ones:
+                refusal = _refusal(one, error)
+                refusal.__cause__ = error
+                _tell_left(one, refusal, log)
+            continue
+        except Exception as error:  # the kernels may be well, whatever it was
+            log.warning("The engine can't tell which kernels live, so all count as living: %s", error or repr(error))
+        for one in running:
+            try:
+                new = take(multi, engine, one, log)
+            except KernelNotAdopted as error:
+                _tell_left(one, error, log)
+            else:
+                adopted += [new] if new is not None else []
     return adopted
 
 
@@ -102,10 +111,12 @@ async def one(multi: Any, root: str, kernel_id: str, log: Log) -> Adopted:
     """Take up one kernel that a former server left, whichever root folder that had.
 
     :raises KernelNotFound: when there is none, it has ended, or another server was faster.
+    :raises KernelNotAdopted: when something keeps this server from it.
     """
     waiting = await asyncio.to_thread(lambda: [kernel for kernel in left() if kernel.state.kernel_id == kernel_id])
     adopted = None
-    for engine, ones in _by_engine(waiting):
+    for address, ones in _by_engine(waiting):
+        engine = _engine(address)
         for kernel in await alive(engine, ones):
             adopted = take(multi, engine, kernel, log)
     if adopted is None and await asyncio.to_thread(_can_not_be_read, kernel_id):
@@ -120,7 +131,10 @@ async def one(multi: Any, root: str, kernel_id: str, log: Log) -> Adopted:
             "choose one from jupyter tfgpu adopt.",
         )
     here = replace(waiting[0].handover, root=handover.root_of(root))
-    await asyncio.to_thread(here.write, adopted.run)  # the next server with this root folder takes it up again
+    try:
+        await asyncio.to_thread(here.write, adopted.run)
+    except TfgpuError as error:
+        log.warning("Kernel %s won't be taken up by the next server with this root folder: %s", kernel_id, error)
     return adopted
 
 
@@ -130,13 +144,18 @@ def _can_not_be_read(kernel_id: str) -> bool:
     return any(not run.owner_alive() and handover.unreadable(run) for run in found)
 
 
-def _by_engine(waiting: Sequence[Left]) -> Sequence[tuple[Engine, Sequence[Left]]]:
-    """Sort kernels by the engine that has them, which needn't be the one that new kernels get."""
+def _by_engine(waiting: Sequence[Left]) -> Sequence[tuple[str, Sequence[Left]]]:
+    """Sort kernels by the address of the engine that has them, which needn't be the one that new kernels get."""
     addresses = {one.run.engine() for one in waiting}
-    return [
-        (find.at(address) if address else find.engine(), [one for one in waiting if one.run.engine() == address])
-        for address in sorted(addresses)
-    ]
+    return [(address, [one for one in waiting if one.run.engine() == address]) for address in sorted(addresses)]
+
+
+def _engine(address: str) -> Engine:
+    """Return the engine at an address, or where none is known that of new kernels.
+
+    :raises EngineNotFound: where there is none.
+    """
+    return find.at(address) if address else find.engine()
 
 
 async def alive(engine: Engine, waiting: Sequence[Left]) -> Sequence[Left]:
@@ -169,33 +188,69 @@ async def _tell_death(engine: Engine, one: Left, record: ContainerRecord | None)
         owner = await asyncio.to_thread(one.run.owner)
         found = await autopsy.of_container(record.id, left.image.requested, bool(left.gpu.uuids), owner, engine)
         account = found or account
-    await asyncio.to_thread(one.run.change_state, state="ended", ended=time.time(), death=account.message)
+    await asyncio.to_thread(autopsy.note, one.run, account)
     state = one.state
     obituaries.publish(obituaries.Obituary(state.kernel_id, state.kernel_name, state.notebook, account))
 
 
+def _tell_left(one: Left, error: KernelNotAdopted, log: Log) -> None:
+    """Say why a kernel goes on that this server hasn't got."""
+    state = one.state
+    foreseen = isinstance(error.__cause__, TfgpuError | NoSuchKernel)
+    log.error("Kernel %s is left alone. %s", state.kernel_id, error, exc_info=None if foreseen else error.__cause__)
+    obituaries.publish(obituaries.Obituary(state.kernel_id, state.kernel_name, state.notebook, error))
+
+
+def _refusal(one: Left, why: Exception) -> KernelNotAdopted:
+    """Return what there is to say of a kernel that can't be taken up."""
+    text = why.message if isinstance(why, TfgpuError) else str(why) or type(why).__name__
+    first = f"{why.remedy.rstrip('.')}; then: " if isinstance(why, TfgpuError) else ""
+    return KernelNotAdopted(
+        f"The kernel goes on, but this server could not take it up: {text.rstrip('.')}.",
+        f"{first}jupyter tfgpu adopt {one.state.kernel_id[:12]} (with --stop to end it).",
+    )
+
+
 def take(multi: Any, engine: Engine, one: Left, log: Log) -> Adopted | None:
-    """Take up one kernel; None where another server was faster, or it can't be."""
+    """Take up one kernel; None where another server was faster, or this one has it.
+
+    :raises KernelNotAdopted: when it can't be; then it is nobody's, as before.
+    """
     kernel_id = one.state.kernel_id
     if kernel_id in multi:
         return None
     try:
         manager = _manager(multi, one)
-    except NoSuchKernel:
-        log.warning(
-            "Kernel %s is left alone: its kernelspec %r is not installed any more", kernel_id, one.state.kernel_name
-        )
-        return None
-    if not one.run.take_over(sweep.ownerless):
-        return None
+        before = one.run.owner()
+        if not one.run.take_over(sweep.ownerless):
+            return None
+        try:
+            _go_on(multi, engine, one, manager, log)
+        except BaseException:
+            try:
+                enrol.leave(multi, kernel_id, manager)
+                manager.provisioner.release()
+            finally:
+                one.run.give_back(before)
+            raise
+    except NoSuchKernel as error:
+        gone = TfgpuError(f"its kernelspec {one.state.kernel_name!r} is not installed any more.", "install it again.")
+        raise _refusal(one, gone) from error
+    except Exception as error:
+        raise _refusal(one, error) from error
     sweep.claim(one.run)
-    provisioner = manager.provisioner
-    assert isinstance(provisioner, TfgpuProvisioner)
-    manager.load_connection_info(provisioner.resume(one.handover, one.run, engine))
-    manager.write_connection_file()
-    _enter(multi, kernel_id, manager)
     log.info("Kernel %s goes on: taken up from a server that is gone", kernel_id)
     return Adopted(kernel_id, one.run, one.state, manager)
+
+
+def _go_on(multi: Any, engine: Engine, one: Left, manager: Any, log: Log) -> None:
+    """Do for a kernel, which is ours by now, what a start would have done."""
+    manager.load_connection_info(manager.provisioner.resume(one.handover, one.run, engine))
+    try:
+        manager.write_connection_file()
+    except OSError as error:
+        log.warning("Kernel %s has no connection file for other programs: %s", one.state.kernel_id, error)
+    enrol.enter(multi, one.state.kernel_id, manager)
 
 
 def _manager(multi: Any, one: Left) -> Any:
@@ -219,40 +274,6 @@ def _manager(multi: Any, one: Left) -> Any:
     return manager
 
 
-def _enter(multi: Any, kernel_id: str, manager: Any) -> None:
-    """Do what jupyter_server does with a kernel that it has started."""
-    manager.ready.set_result(None)
-    manager.start_restarter()
-    manager._connect_control_socket()
-    # A page asks what the kernel is before it connects, and a busy kernel gives no answer.
-    known: Future[dict[str, Any]] = Future()
-    known.set_result({})
-    manager._kernel_info_future = known
-    multi._kernels[kernel_id] = manager
-    multi._kernel_connections[kernel_id] = 0
-    multi._kernel_ports[kernel_id] = manager.ports
-    multi.start_watching_activity(kernel_id)
-    manager.last_activity = datetime.now(timezone.utc)
-    multi.add_restart_callback(kernel_id, lambda: multi._handle_kernel_died(kernel_id), "dead")
-    if not multi._initialized_culler:
-        multi.initialize_culler()
-    _ask_whether_idle(manager)
-
-
-def _ask_whether_idle(manager: Any) -> None:
-    """Count the kernel as busy until it answers: a kernel that runs a cell doesn't."""
-    manager.execution_state, manager.reason = "busy", ""
-    stream = manager.connect_shell()
-    session = Session(key=manager.session.key, username="tfgpu")
-
-    def answered(_: object) -> None:
-        manager.execution_state = "idle"
-        stream.close()
-
-    stream.on_recv(answered)
-    session.send(stream, "kernel_info_request")
-
-
 def let_go(multi: Any, log: Log) -> Sequence[str]:
     """Let go of the kernels that are to outlive this server, and return their ids."""
     gone = []
@@ -262,12 +283,8 @@ def let_go(multi: Any, log: Log) -> Sequence[str]:
             continue
         if provisioner.on_server_stop != "detach":
             continue
-        manager.stop_restarter()
-        multi.stop_watching_activity(kernel_id)
-        multi.stop_buffering(kernel_id)
-        manager._close_control_socket()
+        enrol.leave(multi, kernel_id, manager)
         provisioner.release()
-        multi.remove_kernel(kernel_id)
         log.info("Kernel %s goes on without this server", kernel_id)
         gone.append(kernel_id)
     return gone

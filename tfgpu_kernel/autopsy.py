@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import replace
 
@@ -12,6 +13,9 @@ from .engine.base import Engine, Exit
 from .errors import TfgpuError
 from .launch import LOG_LINES, Kernel
 from .owner import Owner
+from .runfolder import RunFolder
+
+log = logging.getLogger(__name__)
 
 
 async def cause(kernel: Kernel, end: Exit, memory: int | None, engine: Engine) -> TfgpuError:
@@ -45,9 +49,17 @@ async def of_container(
     return explain(unwatched, text, image=image, memory=None, gpus=gpus, rebooted=rebooted)
 
 
+def note(run: RunFolder, account: TfgpuError) -> None:
+    """Note in a kernel's state file why it died; a disk that is full keeps nobody from hearing it otherwise."""
+    try:
+        run.change_state(state="ended", ended=time.time(), death=account.message)
+    except TfgpuError as error:
+        log.warning("Why a kernel died can't be noted: %s", error)
+
+
 async def tell(kernel: Kernel, kernel_id: str, account: TfgpuError) -> None:
     """Note in the kernel's state file why it died, and publish it."""
-    await asyncio.to_thread(kernel.run.change_state, state="ended", ended=time.time(), death=account.message)
+    await asyncio.to_thread(note, kernel.run, account)
     state = kernel.run.state()
     obituaries.publish(
         obituaries.Obituary(kernel_id, state.kernel_name if state else "", state.notebook if state else "", account)

@@ -181,6 +181,12 @@ class PortUnreachable(TfgpuError):
     code = "port-unreachable"
 
 
+class KernelNotAdopted(TfgpuError):
+    """A kernel outlived its server, and this server could not take it up; it goes on."""
+
+    code = "kernel-not-adopted"
+
+
 class KernelNotFound(TfgpuError):
     """No kernel of this user bears that id or name."""
 

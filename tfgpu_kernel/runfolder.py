@@ -32,7 +32,7 @@ from platformdirs import user_cache_path
 from . import additions, lease, wary
 from .boot import keep
 from .connection import CONNECTION_FILE, Connection, fits
-from .errors import NoSpace, TfgpuError
+from .errors import NoSpace, TfgpuError, is_full
 from .owner import Owner
 
 BOOT_FILE: Final = "boot.pyz"
@@ -158,6 +158,7 @@ class RunFolder:
                 file.write(content)
             beside.rename(self.path / name)
         except OSError as error:
+            beside.unlink(missing_ok=True)
             raise _disk(error, self.path) from error
 
     def prepare(self, connection: Connection, boot: bytes, uid: int, gid: int) -> None:
@@ -176,6 +177,7 @@ class RunFolder:
         except FileNotFoundError:
             return  # the folder was removed meanwhile: nothing is left to be told
         except OSError as error:
+            beside.unlink(missing_ok=True)
             raise _disk(error, self.path) from error
 
     def change_state(self, **changes: object) -> None:
@@ -236,15 +238,38 @@ class RunFolder:
             if not free:
                 return False
             try:
-                beside = self.path / f"{_OWNER}.{secrets.token_hex(4)}"
-                beside.write_text(str(Owner.current()))
-                beside.rename(self.path / _OWNER)
+                self._write_owner(str(Owner.current()))
                 lease.take_over(self.path)
             except FileNotFoundError:
                 return False  # removed meanwhile
             except OSError as error:
                 raise _disk(error, self.path) from error
         return True
+
+    def give_back(self, owner: Owner | None) -> None:
+        """Make the former owner, who is gone, the owner again: what had to follow :meth:`take_over` failed.
+
+        :raises NoSpace: when the disk is full.
+        """
+        try:
+            self._write_owner(str(owner or ""))
+        except FileNotFoundError:
+            return  # removed meanwhile
+        except OSError as error:
+            raise _disk(error, self.path) from error
+
+    def _write_owner(self, owner: str) -> None:
+        beside, file = self.path / f"{_OWNER}.{secrets.token_hex(4)}", self.path / _OWNER
+        try:
+            beside.write_text(owner)
+            beside.rename(file)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            if not is_full(error) or not file.is_file():
+                raise
+            # There is no room for a second file, but this one has its place. Blanks cover what was longer.
+            with file.open("r+b", buffering=0) as there:
+                there.write(owner.encode().ljust(file.stat().st_size))
 
     @contextmanager
     def reserved(self, allowed: Callable[[Owner | None], bool], patience: float = 0.0) -> Iterator[bool]:

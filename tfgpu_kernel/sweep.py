@@ -252,7 +252,8 @@ def _since(run: RunFolder, mark: str) -> float | None:
 def claim(run: RunFolder) -> None:
     """Stop an orphan's clocks: it has an owner again."""
     for mark in (_ORPHANED, _IDLE):
-        (run.path / mark).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it names another owner, so it counts for nothing
+            (run.path / mark).unlink(missing_ok=True)
 
 
 async def regularly(engine: Engine, log: logging.Logger | logging.LoggerAdapter[Any], every: float = 600.0) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 
 from . import notices
 from .boot.gpu import LOST_FILE, NOTICE_FILE
-from .errors import GpuLost, GpuUnusable
+from .errors import GpuLost, GpuUnusable, NoSpace
 from .gpu import nvml
 from .gpus import Grant
 from .notices import Notice
@@ -63,7 +63,10 @@ def begin(notice: Notice, run: RunFolder, grant: Grant, owner: tuple[int, int]) 
     run.clear(NOTICE_FILE)
     if grant.cpu_because:
         account = GpuUnusable(f"This kernel runs on the CPU. {grant.cpu_because}", "see jupyter tfgpu doctor.")
-        run.share(NOTICE_FILE, f"tfgpu: {account.message} What to do: {account.remedy}\n".encode(), *owner)
+        try:
+            run.share(NOTICE_FILE, f"tfgpu: {account.message} What to do: {account.remedy}\n".encode(), *owner)
+        except NoSpace as error:  # then the first cell doesn't say it, but the page does
+            log.warning("Kernel %s: %s", notice.kernel_id, error)
         log.warning("Kernel %s: %s", notice.kernel_id, account.message)
         notices.publish(replace(notice, account=account, time=time.time()))
 

@@ -13,8 +13,8 @@ import type { IDeath, IFailure, ILaunch } from './records';
 import { cancel, deaths, launches as ask } from './request';
 
 const EVENTS = ['urn:tfgpu-kernel:launch:v1', 'urn:tfgpu-kernel:death:v1'];
-/** Why a kernel was ended on purpose, but not by its user. */
-const ENDED = ['gpu-freed', 'kernel-culled'];
+/** What is told to a page that is opened later, too: ends that nobody saw, and kernels that the server hasn't got. */
+const NEWS = ['gpu-freed', 'kernel-culled', 'kernel-not-adopted'];
 
 /** Something went wrong with a notebook's kernel: a launch that failed, or a kernel that died. */
 export interface ITrouble {
@@ -188,7 +188,7 @@ class Launches implements ILaunches {
         // a kernel that was ended while nobody looked is news to the page that is opened next
         if (
           !this._first ||
-          (ENDED.includes(death.failure.code) && !startedSince(death, all))
+          (NEWS.includes(death.failure.code) && !startedSince(death, all))
         ) {
           this._add(death, death.failure, false);
         }

@@ -17,6 +17,7 @@ from ..errors import (
     ImageNotFound,
     ImageUnusable,
     KernelDied,
+    KernelNotAdopted,
     KernelNotReady,
     NoSpace,
     RegistryUnreachable,
@@ -48,6 +49,7 @@ _BY_CODE: Final[dict[str, tuple[Action, ...]]] = {
     ImageBuildFailed.code: ("retry",),
     KernelDied.code: ("retry",),
     KernelNotReady.code: ("retry",),
+    KernelNotAdopted.code: (),  # it runs; another start would be another kernel
 }
 
 

@@ -116,7 +116,10 @@ class TfgpuApp(ExtensionApp):
         self._pulse.start()
         self._idle.start()
         self._sampler.wake()  # kernels that were taken up are sampled, whether somebody looks or not
-        await sessions.complete(serverapp.session_manager, self._adopted, serverapp.root_dir)
+        try:
+            await sessions.complete(serverapp.session_manager, self._adopted, serverapp.root_dir)
+        except Exception:  # a disk that is full, say; Lab lists the kernels all the same
+            self.log.exception("Notebooks won't find the kernels that were taken up")
         with contextlib.suppress(EngineNotFound):
             self._sweeping = asyncio.get_running_loop().create_task(sweep.regularly(find.engine(), self.log))
 

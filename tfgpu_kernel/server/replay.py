@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Any, Final
@@ -29,6 +30,8 @@ from ..kept import Delivered, Message
 from ..provisioner import TfgpuProvisioner
 from ..runfolder import RunFolder
 from .missed import HEARD_BY_PAGES, by_request
+
+log = logging.getLogger(__name__)
 
 HEARD_BYTES: Final = 8 * 2**20
 """What is kept in memory of an adopted kernel's messages until a page comes."""
@@ -158,7 +161,10 @@ class Waiting:
 def await_pages(multi: Any, adopted: Sequence[Adopted]) -> None:
     """Hold the adopted kernels' messages until a page comes."""
     for one in adopted:
-        _waiting[one.kernel_id] = Waiting(multi, one)
+        try:
+            _waiting[one.kernel_id] = Waiting(multi, one)
+        except Exception:  # the kernel goes on, and the others' messages are theirs
+            log.exception("What kernel %s printed meanwhile can't be shown", one.kernel_id)
 
 
 def drop(kernel_id: str) -> None:
