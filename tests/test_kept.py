@@ -12,9 +12,11 @@ import pytest
 from jupyter_client.session import Session
 
 from tfgpu_kernel import kept
+from tfgpu_kernel.asked import Request
 from tfgpu_kernel.boot import keep
 from tfgpu_kernel.boot.keep import Keeper
 from tfgpu_kernel.runfolder import RunFolder
+from tfgpu_kernel.server.missed import request_of_gap
 
 SESSION = Session(key=b"key")
 MIB = 2**20
@@ -169,3 +171,20 @@ def test_more_than_is_held_for_a_page_is_told(run: RunFolder, keeper: Keeper) ->
     assert kept.read(run).cut(lacks)
     assert texts(run, has) == []
     assert not kept.read(run).cut(has)
+
+
+@pytest.mark.parametrize(
+    ("answered", "ended", "place"),
+    [
+        (["no cell's", "b", "c"], "a", "b"),
+        ([], "a", "b"),
+        (["no cell's"], "abc", "c"),
+    ],
+)
+def test_a_gap_is_told_where_a_cell_shows_it(answered: list[str], ended: str, place: str) -> None:
+    """The notice stands under a request that a cell made, also where a kernel's full disk kept nothing of any cell."""
+    requests = [Request(id, "page", "cell", ended=id in ended) for id in "abc"]
+    new = [kept.Message("iopub", (), {}, {"msg_id": id}) for id in answered]
+    assert request_of_gap(new, requests)["msg_id"] == place
+    assert kept.notice_of_cut(request_of_gap(new, requests), b"key").request == place
+    assert not request_of_gap([], [])

@@ -180,16 +180,16 @@ def _frames(body: bytes) -> list[bytes] | None:
     return frames
 
 
-def notice_of_cut(first: Message, key: bytes) -> Message:
-    """Return a message, as the kernel would have sent it before ``first``, that says that something is lost."""
+def notice_of_cut(request: Mapping[str, Any], key: bytes) -> Message:
+    """Return a message, as the kernel would have sent it for the request of this header: something is lost."""
     text = (
         "[tfgpu: some of what was printed while no page was there is lost: it was more than is kept "
         f"({2 * keep.FILE_BYTES // 2**20} MiB), one message had more than {keep.FILE_BYTES // 2**20} MiB, or the disk "
         "was full. What follows is what was kept.]\n"
     )
     session = Session(key=key, username="tfgpu")
-    raw = session.msg("stream", {"name": "stderr", "text": text}, parent={"header": dict(first.parent)})
-    return Message("iopub", tuple(session.serialize(raw)), raw["header"], first.parent)
+    raw = session.msg("stream", {"name": "stderr", "text": text}, parent={"header": dict(request)})
+    return Message("iopub", tuple(session.serialize(raw)), raw["header"], request)
 
 
 def forget(run: RunFolder) -> None:

@@ -102,9 +102,7 @@ class Idle:
     :param changed: called on the loop with the id of a kernel that is warned of, or is so no more.
     """
 
-    def __init__(
-        self, roster: Roster, sampler: Sampler, kernels: Shutdown, changed: Callable[[str], None]
-    ) -> None:
+    def __init__(self, roster: Roster, sampler: Sampler, kernels: Shutdown, changed: Callable[[str], None]) -> None:
         self._roster = roster
         self._sampler = sampler
         self._kernels = kernels

@@ -87,9 +87,7 @@ class Jobs:
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
 
-    def start(
-        self, verb: Verb, path: str, file: Path, packages: Sequence[str], further: Sequence[str]
-    ) -> Job:
+    def start(self, verb: Verb, path: str, file: Path, packages: Sequence[str], further: Sequence[str]) -> Job:
         """Start a verb on a notebook's file, or return the job that is at just that already.
 
         :raises tornado.web.HTTPError: 409 where another job works on that notebook.

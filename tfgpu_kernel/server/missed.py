@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from jupyter_client.session import Session
@@ -54,3 +54,18 @@ def by_request(
         for one in requests
         if one.id in found or (one.cell and not one.ended)
     ]
+
+
+def request_of_gap(new: Sequence[Message], requests: Sequence[Request]) -> Mapping[str, Any]:
+    """Return the header of the request that a notice of lost output appears under; empty where there is none.
+
+    It is the first that a cell made of those whose output follows. Where nothing follows, the disk was full until the
+    end, and it is the first that isn't known to have ended, or else the latest.
+    """
+    cells = {one.id for one in requests}
+    for message in new:
+        if message.request in cells:
+            return message.parent
+    for request in (*(one for one in requests if not one.ended), *reversed(requests)):
+        return {"msg_id": request.id, "session": request.page, "msg_type": "execute_request"}
+    return new[0].parent if new else {}

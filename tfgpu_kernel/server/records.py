@@ -91,9 +91,7 @@ def death(obituary: Obituary | Notice, root: str) -> Death:
     message = told.message
     if path and message.startswith(_SUBJECT):
         message = f"The kernel of {PurePosixPath(path).name}{message.removeprefix(_SUBJECT)}"
-    return Death(
-        obituary.kernel_id, obituary.kernel_name, path, obituary.time, replace(told, message=message)
-    )
+    return Death(obituary.kernel_id, obituary.kernel_name, path, obituary.time, replace(told, message=message))
 
 
 def failure(error: Exception) -> Failure:

@@ -29,7 +29,7 @@ from ..errors import TfgpuError
 from ..kept import Delivered, Message
 from ..provisioner import TfgpuProvisioner
 from ..runfolder import RunFolder
-from .missed import HEARD_BY_PAGES, by_request
+from .missed import HEARD_BY_PAGES, by_request, request_of_gap
 
 log = logging.getLogger(__name__)
 
@@ -101,10 +101,10 @@ class Waiting:
 
     def _told(self, messages: list[Message]) -> list[Message]:
         """Begin with the notice that some is lost, where it is."""
-        if not messages or not (self._cut or self._kept.cut(self._delivered)):
-            return messages
-        self._notice = self._notice or kept.notice_of_cut(messages[0], self._key)
-        return [self._notice, *messages]
+        if self._notice is None and (self._cut or self._kept.cut(self._delivered)):
+            request = request_of_gap(self._kept.new(self._delivered), self._asked.requests)
+            self._notice = kept.notice_of_cut(request, self._key) if request else None
+        return messages if self._notice is None else [self._notice, *messages]
 
     async def read(self) -> None:
         """Read what the kernel kept, unless that is known."""

@@ -50,7 +50,6 @@ class SharingHandler(APIHandler):
             raise web.HTTPError(400, "The call takes a JSON object.")
         return body
 
-
     def kernel(self, file: Path) -> tuple[str, dict[str, Any]]:
         """Return the kernel that a notebook names, and the settings in its kernel.json."""
         spec: Any = read.parse(file.read_bytes(), file)
