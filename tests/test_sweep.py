@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from tfgpu_kernel import handover, held, lease, runfolder
 from tfgpu_kernel import sweep as module
 from tfgpu_kernel.cli import kernels, ps
 from tfgpu_kernel.engine.base import ContainerRecord, ImageRecord
+from tfgpu_kernel.errors import EngineNotFound
 from tfgpu_kernel.labels import KIND, KIND_KERNEL, KernelLabels
 from tfgpu_kernel.owner import Owner
 from tfgpu_kernel.runfolder import KernelState, RunFolder
@@ -130,6 +133,53 @@ def test_a_state_that_cannot_be_read_ends_no_training(root: Path, text: str) -> 
     assert ps.serving(ps.row(shown)) == "gone; kept 24 h; no server can take it up"
     (run.path / "orphaned").write_text(f"-1e9 {run.owner()}")
     assert engine.sweep() == []
+
+
+def test_a_suspended_machine_ends_no_training(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy kernel whose server is gone has its grace for running, not for a weekend with the lid shut."""
+    engine = Engine(box(left_behind.kernel(root / "run", "k", root).path, GONE))
+
+    async def busy(connection: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(module.ready, "ask", busy)  # type: ignore[attr-defined]
+    assert engine.sweep() == ["box"]
+    real, slept, ran = time.clock_gettime, 72 * 3600.0, 0.0
+
+    def clock(which: int) -> float:
+        return real(which) + ran + (slept if which in {time.CLOCK_BOOTTIME, time.CLOCK_REALTIME} else 0.0)
+
+    monkeypatch.setattr(time, "clock_gettime", clock)
+    assert engine.sweep() == ["box"]
+    ran = 25 * 3600.0
+    assert engine.sweep() == []
+
+
+def test_sweeps_begin_when_there_is_an_engine(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may start before its engine does."""
+    folder(root / "stale", GONE)
+    asked: list[str] = []
+
+    def find_engine() -> Engine:
+        asked.append("once")
+        if len(asked) < 3:
+            raise EngineNotFound("none", "")
+        return Engine()
+
+    monkeypatch.setattr(module.find, "engine", find_engine)  # type: ignore[attr-defined]
+    monkeypatch.setattr(module, "_swept", set())
+
+    async def serve() -> None:
+        sweeping = asyncio.create_task(module.regularly(logging.getLogger(), every=0.01))
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if not (root / "stale").exists():
+                break
+        sweeping.cancel()
+
+    asyncio.run(serve())
+    assert not (root / "stale").exists()
+    assert len(asked) == 3
 
 
 def test_what_a_later_version_adds_is_passed_over(root: Path) -> None:

@@ -19,7 +19,7 @@ from . import handover, held, lease, ready, remnants, runfolder
 from .config import KernelConfig
 from .engine import find
 from .engine.base import ContainerRecord, Engine
-from .errors import TfgpuError
+from .errors import EngineNotFound, TfgpuError
 from .handover import Handover
 from .labels import KIND, KIND_KERNEL, OWNER, UID, KernelLabels
 from .owner import Owner
@@ -219,16 +219,17 @@ def seconds_left(run: RunFolder) -> float:
     for mark, grace in graces.items():
         since = _since(run, mark)
         if since is not None:
-            seconds = min(seconds, since + grace - time.clock_gettime(time.CLOCK_BOOTTIME))
+            seconds = min(seconds, since + grace - time.clock_gettime(time.CLOCK_MONOTONIC))
     return max(0.0, seconds)
 
 
 def _older(run: RunFolder, mark: str, seconds: float) -> bool:
     """Whether a mark in the run folder is older than this; makes it where it isn't there.
 
-    The mark holds the time since the machine's boot: a clock that is set must not end a training.
+    The mark holds for how long the machine has been running since its boot, without suspends: neither a clock that is
+    set nor a weekend for which the lid was shut must end a training.
     """
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    now = time.clock_gettime(time.CLOCK_MONOTONIC)
     since = _since(run, mark)
     if since is not None:
         return now - since > seconds
@@ -256,12 +257,16 @@ def claim(run: RunFolder) -> None:
             (run.path / mark).unlink(missing_ok=True)
 
 
-async def regularly(engine: Engine, log: logging.Logger | logging.LoggerAdapter[Any], every: float = 600.0) -> None:
-    """Sweep again and again, until cancelled."""
+async def regularly(log: logging.Logger | logging.LoggerAdapter[Any], every: float = 600.0) -> None:
+    """Sweep again and again, until cancelled; on the engine that is found first, which may come later than this."""
+    engine: Engine | None = None
     while True:
         await asyncio.sleep(every)
-        _swept.discard(engine.address)
         try:
+            engine = engine or find.engine()
+            _swept.discard(engine.address)
             await once(engine, log)
+        except EngineNotFound:
+            continue
         except Exception:  # whatever it was, the next sweep comes
             log.exception("Old kernels could not be looked for")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -66,6 +65,7 @@ class TfgpuApp(ExtensionApp):
             if self.emit_events:
                 logger.emit(schema_id=schema_id, data=data)
 
+        self._stopped = False
         self._pool = Pool()
         self._pool.start()
         loop = asyncio.get_event_loop()
@@ -120,8 +120,7 @@ class TfgpuApp(ExtensionApp):
             await sessions.complete(serverapp.session_manager, self._adopted, serverapp.root_dir)
         except Exception:  # a disk that is full, say; Lab lists the kernels all the same
             self.log.exception("Notebooks won't find the kernels that were taken up")
-        with contextlib.suppress(EngineNotFound):
-            self._sweeping = asyncio.get_running_loop().create_task(sweep.regularly(find.engine(), self.log))
+        self._sweeping = asyncio.get_running_loop().create_task(sweep.regularly(self.log))
 
     def _waiting(self) -> Sequence[Warm]:
         return [Warm(entry.container, entry.gpus) for entry in self._pool.state()]
@@ -159,18 +158,24 @@ class TfgpuApp(ExtensionApp):
         return bool(provisioner.get("provisioner_name") == PROVISIONER)
 
     async def stop_extension(self) -> None:
-        """Listen and sample no more, and let go of the kernels that are to outlive the server."""
+        """Listen and sample no more, and let go of the kernels that are to outlive the server; once, however often.
+
+        What fails in one part keeps no other from ending: a kernel that waits must not stay behind.
+        """
         assert self.serverapp is not None
+        if self._stopped:
+            return
+        self._stopped = True
         self._stop_waking()
         self._feed.close()
-        await self._jobs.close()
-        await self._doctor.close()
-        await self._idle.close()
-        await self._sampler.close()
-        await self._pulse.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
-        await self._pool.stop()
+        parts = (self._jobs.close, self._doctor.close, self._idle.close, self._sampler.close, self._pulse.close)
+        for end in (*parts, self._pool.stop):
+            try:
+                await end()
+            except Exception:
+                self.log.exception("A part of the extension did not end well")
         adopt.let_go(self.serverapp.kernel_manager, self.log)
         if self._lock is not None:
             os.close(self._lock)

@@ -7,7 +7,7 @@ holds nobody up: who asks gets the last answer, and the cause once the driver's 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,6 +20,8 @@ from ..attribution import Usage, attribute_all, holders
 from ..errors import TfgpuError
 from ..gpu import nvml
 from ..gpu.history import History, Point
+
+log = logging.getLogger(__name__)
 
 EVERY_SECONDS: Final = 2.0
 FRESH_SECONDS: Final = 0.5
@@ -112,8 +114,9 @@ class Sampler:
         for task in (self._beating, self._taking):
             if task is not None:
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                [end] = await asyncio.gather(task, return_exceptions=True)
+                if isinstance(end, Exception):
+                    log.error("The sampler had failed", exc_info=end)
         _release()
 
     async def _beat(self) -> None:
