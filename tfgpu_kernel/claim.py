@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -103,9 +103,7 @@ async def take(prepared: Prepared, wanted: Wish, engine: Engine, report: Report)
     return None
 
 
-async def _claim(
-    run: RunFolder, entry: Waiting, prepared: Prepared, wanted: Wish, engine: Engine
-) -> Kernel | None:
+async def _claim(run: RunFolder, entry: Waiting, prepared: Prepared, wanted: Wish, engine: Engine) -> Kernel | None:
     """Take one kernel; None where somebody else was first, or it is no good."""
     gpu = granted(prepared, entry.gpus)
     if gpu is None or entry.container in asking_here | taken_here:
@@ -143,6 +141,8 @@ async def _claim(
             gpu = await gpus.grant(prepared.gpu, wanted_gpus, engine, prepared.info, leaser, uid, unheard)
             if not set(gpu.uuids) <= set(entry.gpus):
                 raise TfgpuError("It doesn't see the GPU that is free.", "")
+            if await asyncio.to_thread(_others_alone, entry.gpus, leaser):
+                raise TfgpuError("It sees a GPU that somebody has got exclusively just now.", "")
         run = await carried_out(_hand_over, run, prepared, entry)
         narrowed = list(gpu.uuids) if set(gpu.uuids) != set(entry.gpus) else []
         await line.send({"go": True, "gpus": narrowed})
@@ -216,6 +216,8 @@ def _unfit_gpus(prepared: Prepared, entry: Waiting) -> str:
     run, config, judged = prepared.request.run, prepared.config, prepared.gpu
     if judged.sample is None or not entry.gpus:
         return ""
+    if _others_alone(entry.gpus, run):
+        return "others have one of the GPUs for themselves"
     held = {holder.gpu for holder in lease.held_by(run.path)} if run else set()
     if held:
         return "" if held <= set(entry.gpus) else "the GPUs are others than the kernel had"
@@ -230,14 +232,32 @@ def _unfit_gpus(prepared: Prepared, entry: Waiting) -> str:
 def seen_ahead(prepared: Prepared, judged: Judged) -> tuple[str, ...]:
     """Return the GPUs that a waiting kernel shall see: any that may be shared, else those that a start would get.
 
-    Which of them are its own is said when it is taken. Where the environment chooses among GPUs by number already,
-    they must be the final ones.
+    Which of them are its own is said when it is taken; so none is among them that somebody has exclusively. Where the
+    environment chooses among GPUs by number already, they must be the final ones.
     """
+    if not _any_will_do(prepared) or judged.sample is None:
+        return tuple(unit.uuid for unit in judged.likely)
+    here = tuple(unit.uuid for unit in units.units(judged.sample))
+    taken = _others_alone(here, None)
+    return tuple(uuid for uuid in here if uuid not in taken)
+
+
+def outdated(prepared: Prepared, entry: Waiting) -> bool:
+    """Whether a waiting kernel sees a GPU that somebody has got exclusively since, and another would not."""
+    return _any_will_do(prepared) and bool(_others_alone(entry.gpus, None))
+
+
+def _any_will_do(prepared: Prepared) -> bool:
     config = prepared.config
     chooses = any(CUDA_CHOICE in env for env in (prepared.env, dict(config.env)))
-    if config.gpu_sharing == "shared" and isinstance(config.gpus, int) and judged.sample is not None and not chooses:
-        return tuple(unit.uuid for unit in units.units(judged.sample))
-    return tuple(unit.uuid for unit in judged.likely)
+    return config.gpu_sharing == "shared" and isinstance(config.gpus, int) and not chooses
+
+
+def _others_alone(uuids: Collection[str], run: RunFolder | None) -> set[str]:
+    """Return which GPUs are leased exclusively, and not to this run folder."""
+    own = str(run.path) if run else ""
+    alone = {holder.gpu for holder in lease.holders() if holder.sharing == "exclusive" and holder.run != own}
+    return alone.intersection(uuids)
 
 
 def _choice(config: KernelConfig, entry: Waiting) -> KernelConfig:
@@ -286,9 +306,7 @@ def granted(prepared: Prepared, uuids: tuple[str, ...]) -> Grant | None:
         return None
 
 
-def _parts(
-    prepared: Prepared, engine: Engine, order: Mapping[str, Any], body: dict[str, Any]
-) -> dict[str, str]:
+def _parts(prepared: Prepared, engine: Engine, order: Mapping[str, Any], body: dict[str, Any]) -> dict[str, str]:
     """Hash what a container is made from, less what is set when it is taken, by what people call it."""
     host = body["HostConfig"]
     parts = {

@@ -20,7 +20,7 @@ from typing import Any, Final
 from . import gpus, launches, quiet, waiting
 from .boot.variables import matters_early
 from .boot.warm import ORDER_FILE
-from .claim import Wish, asking_here, granted, kept_here, seen_ahead, taken_here
+from .claim import Wish, asking_here, granted, kept_here, outdated, seen_ahead, taken_here
 from .engine.base import Engine, Exit
 from .errors import TfgpuError
 from .launch import Prepared, start
@@ -169,16 +169,20 @@ class Pool:
         return None
 
     async def _forget_old_kinds(self) -> None:
-        """Drain kinds that another has followed (same kernel and image, something else changed), or nobody uses."""
+        """Drain kinds that another has followed (same kernel and image, something else changed), or nobody uses.
+
+        So are kernels that see a GPU which somebody has got exclusively since.
+        """
         latest: dict[tuple[str, str, str], tuple[str, ...]] = {}
-        for name, kind in sorted(self._kinds.items(), key=lambda item: item[1].used):
-            preset = json.dumps(kind.wish.order["preset"])
-            latest[kind.prepared.request.kernel_name, kind.prepared.config.image, preset] = name
-        for name, kind in list(self._kinds.items()):
-            if name not in latest.values() or time.monotonic() - kind.used > _IDLE_SECONDS:
+        for name, each in sorted(self._kinds.items(), key=lambda item: item[1].used):
+            preset = json.dumps(each.wish.order["preset"])
+            latest[each.prepared.request.kernel_name, each.prepared.config.image, preset] = name
+        for name, each in list(self._kinds.items()):
+            if name not in latest.values() or time.monotonic() - each.used > _IDLE_SECONDS:
                 del self._kinds[name]
         for kept in list(self._kept.values()):
-            if kept.kind not in self._kinds:
+            kind = self._kinds.get(kept.kind)
+            if kind is None or await asyncio.to_thread(outdated, kind.prepared, kept.waiting):
                 log.info("The ready kernel %s is not wanted any more", kept.waiting.container[:12])
                 await self._drain(kept)
 

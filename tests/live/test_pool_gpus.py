@@ -130,3 +130,50 @@ def test_all_shared_gpus_are_not_narrowed(gpus: Machine) -> None:
     assert seen["second is the one that waited"] is True
     assert seen["second"] == seen["first"] == seen["waits for"]
     assert seen["seen"] == ["1", "0", "0"]  # the double of CUDA knows GPUs by UUID alone
+
+
+_ALONE = """
+import asyncio, json, sys
+from pathlib import Path
+from tests.live.driving import kernel
+from tests.live.test_pool import container_of, keeping, one_ready, until
+from tfgpu_kernel import quiet
+quiet.PATIENCE_SECONDS = 0
+folder, told = Path(sys.argv[1]), {}
+
+def held(driven):
+    return list(driven.manager.provisioner.kernel.gpu.uuids)
+
+async def main():
+    async with keeping() as kept, kernel(folder, "waits") as first:
+        before = await one_ready(kept)
+        told["ready before"] = sorted(before.gpus)
+        async with kernel(folder, "alone") as alone:
+            told["first"], told["alone"] = held(first), held(alone)
+            async with kernel(folder, "waits") as second:
+                told["second took the one that sees both"] = container_of(second) == before.container
+                told["second"] = held(second)
+                await until(lambda: bool(kept.state()) and kept.state()[0].container != before.container, 120)
+                ready = kept.state()[0]
+                told["ready meanwhile"] = list(ready.gpus)
+                async with kernel(folder, "waits") as third:
+                    told["third took the new one"] = container_of(third) == ready.container
+                    told["containers"] = [container_of(second), container_of(third)]
+    print(json.dumps(told))
+
+asyncio.run(main())
+"""
+
+
+def test_kernel_that_waited_sees_no_gpu_that_another_has_exclusively(gpus: Machine) -> None:
+    """Made before, it is not taken, and replaced by one that doesn't see that GPU; the containers hold it neither."""
+    gpus.set(machine(2))
+    gpus.install("waits")
+    gpus.install("alone", "--gpu-sharing", "exclusive", "--pool-size", "0")
+    seen = gpus.python(_ALONE, str(gpus.folder))
+    assert seen["ready before"] == sorted(gpu.uuid for gpu in machine(2).gpus)
+    assert seen["alone"] != seen["first"]
+    assert seen["second took the one that sees both"] is False
+    assert seen["ready meanwhile"] == seen["first"]
+    assert seen["third took the new one"] is True
+    assert [gpus.toolkit.granted(container) for container in seen["containers"]] == [seen["first"]] * 2
