@@ -190,6 +190,33 @@ def test_adopt_takes_a_kernel_into_a_server_with_another_root_folder(server: Ser
     assert runs(server) == []
 
 
+@pytest.mark.nightly
+def test_one_that_cannot_be_taken_up_is_told_and_waits(server: Server) -> None:
+    """Something is in the way of one of two kernels: the other goes on, Lab is told of the one, and later
+    ``adopt`` takes that up, too."""
+    stuck, free = [server.session(f"{name}.ipynb")["kernel"]["id"] for name in ("stuck", "free")]
+    with server.page(stuck) as page:
+        page.run("x = 6")
+    server.kill()
+    owner = folder_of(server, stuck) / "owner"
+    owner.rename(owner.with_name("aside"))
+    owner.mkdir()
+    server.start()
+    assert list(server.sessions().values()) == [free]
+    [told] = server.get("tfgpu/deaths").json()["deaths"]
+    assert (told["kernel_id"], told["path"], told["failure"]["actions"]) == (stuck, "stuck.ipynb", [])
+    assert told["failure"]["message"].startswith("The kernel of stuck.ipynb goes on, but this server could not take it")
+    assert f"jupyter tfgpu adopt {stuck[:12]}" in told["failure"]["remedy"]
+    with server.page(free) as page:
+        assert page.run("print(1)") == "1\n"
+    owner.rmdir()
+    owner.with_name("aside").rename(owner)
+    tfgpu("adopt", stuck, "--server", f"http://127.0.0.1:{server.port}")
+    assert set(server.sessions().values()) == {stuck, free}
+    with server.page(stuck) as page:
+        assert page.run("print(x)") == "6\n"
+
+
 def test_adopt_ends_a_kernel_that_nobody_wants(server: Server) -> None:
     """``adopt --stop`` ends one, and nothing of it is left; a server that isn't there is told with what to do."""
     kernel = server.session("mine.ipynb")["kernel"]["id"]

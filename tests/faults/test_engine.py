@@ -10,17 +10,19 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.live.conftest import install
 from tests.live.driving import Driven, kernel
-from tfgpu_kernel import obituaries
+from tfgpu_kernel import autopsy, obituaries
 from tfgpu_kernel.engine import find
 from tfgpu_kernel.engine.base import Engine, EngineInfo
 from tfgpu_kernel.engine.docker import DockerEngine
 from tfgpu_kernel.errors import TfgpuError
+from tfgpu_kernel.owner import Owner
 from tfgpu_kernel.server.pulse import answers
 
 from .daemons import Faulty, faulty
@@ -73,6 +75,33 @@ async def test_a_killed_daemon_with_live_restore(
             assert await cell == "KeyboardInterrupt"
             assert done > 4 and again > 4
             print(f"{done} + {again} round trips, 0 failed")
+
+
+@pytest.mark.nightly
+async def test_what_a_power_cut_leaves_is_told_as_that(slim: str) -> None:
+    """All ends at once, containers too, and nobody watches: Docker notes 255 as it starts, which is no signal 127."""
+    with faulty(image=slim) as engine:
+        started = engine.daemon.docker("run", "--detach", "--network=none", slim, "sleep", "600")
+        box = started.stdout.strip().splitlines()[-1]
+        main = int(engine.daemon.docker("inspect", "--format", "{{.State.Pid}}", box).stdout)
+        shim = int(Path(f"/proc/{main}/stat").read_text().rpartition(")")[2].split()[1])
+        await asyncio.to_thread(engine.kill)
+        for pid in (shim, main):
+            os.kill(pid, signal.SIGKILL)
+        await asyncio.to_thread(engine.start)
+        door = DockerEngine(engine.daemon.host)
+        try:
+            end = await door.exit_status(box)
+            assert end is not None and end.code == 255
+            told = [
+                await autopsy.of_container(box, slim, False, owner, door)
+                for owner in (replace(Owner.current(), boot="before"), Owner.current())
+            ]
+        finally:
+            await door.close()
+    assert [str(account).split(",")[0] for account in told] == [
+        "The machine was restarted", "The Docker engine was restarted"
+    ]  # fmt: skip
 
 
 @pytest.mark.nightly
