@@ -225,7 +225,7 @@ def delivered(run: RunFolder) -> str:
 def joined(kept: Sequence[T], heard: Sequence[T], id_of: Callable[[T], str]) -> list[T]:
     """Join what the kernel kept and what the server heard, each message once and in the order of sending.
 
-    Both are in order, and may overlap more than once: a kernel keeps for a moment whenever somebody comes, too.
+    Both are in order, and may overlap: a kernel goes on keeping for a moment when a server comes.
     """
     places = {id_of(one): place for place, one in enumerate(heard) if id_of(one)}
     result: list[T] = []
