@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import websocket
 import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ from tfgpu_kernel.labels import KIND, KIND_KERNEL, UID
 from tfgpu_kernel.provisioner import TfgpuProvisioner
 from tfgpu_kernel.sweep import sweep
 
-from .serving import Server
+from .serving import TOKEN, Server
 
 NOBODY = 65534
 
@@ -97,13 +98,40 @@ async def test_the_kernel_has_no_rights(kernels: Path, workspace: Path) -> None:
     assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
 
 
-def test_the_key_is_nowhere_but_in_its_files(server: Server) -> None:
-    """Not in inspect, any process's arguments, the logs, the engine's events, REST answers; files are 0600 in 0700."""
-    began = int(time.time()) - 1
-    model = server.session("key.ipynb")
-    kernel_id = model["kernel"]["id"]
+@contextlib.contextmanager
+def _told_by_events(server: Server) -> Iterator[list[str]]:
+    """Listen to Jupyter's events, as a browser does, for the time of the block; the list is filled at its end."""
+    told: list[str] = []
+    url = f"ws://127.0.0.1:{server.port}/api/events/subscribe"
+    connection = websocket.create_connection(url, header={"Authorization": f"token {TOKEN}"}, timeout=1)
+    try:
+        yield told
+        with contextlib.suppress(websocket.WebSocketTimeoutException):
+            while True:
+                told.append(str(connection.recv()))
+    finally:
+        connection.close()
+
+
+def _told_by_the_next(server: Server, kernel_id: str) -> dict[str, str]:
+    """Let a page leave a cell that prints on, kill the server, and return what the next one says of it all."""
     with server.page(kernel_id) as page:
-        page.run("print(1)")
+        request = page.send(f"import time\nwhile True:\n    print({kernel_id!r})\n    time.sleep(0.1)", "c1")
+        page.until(request, lambda text: kernel_id in text)
+        server.kill()
+    server.start()
+    kept = server.get(f"tfgpu/kept/{kernel_id}").text
+    return {"tfgpu/kept": kept, "next sessions": server.get("api/sessions").text, "next log": server.log.read_text()}
+
+
+def test_the_key_is_nowhere_but_in_its_files(server: Server) -> None:
+    """Not in inspect, any process's arguments, the logs, the engine's events or Jupyter's, REST answers, those of the
+    next server included; files are 0600 in 0700."""
+    began = int(time.time()) - 1
+    with _told_by_events(server) as told:
+        kernel_id = server.session("key.ipynb")["kernel"]["id"]
+        with server.page(kernel_id) as page:
+            page.run("print(1)")
     runs = (server.root.parent / "runtime/tfgpu").iterdir()
     run = next(one for one in runs if (one / "handover.json").exists())  # a kernel may be made ready beside it
     key = json.loads((run / "handover.json").read_text())["connection"]["key"]
@@ -111,7 +139,8 @@ def test_the_key_is_nowhere_but_in_its_files(server: Server) -> None:
     places = {
         "inspect": subprocess.run(["docker", "inspect", name], check=True, capture_output=True, text=True).stdout,
         "container's log": subprocess.run(["docker", "logs", name], check=True, capture_output=True, text=True).stdout,
-        "events": subprocess.run(
+        "Jupyter's events": "".join(told),
+        "engine's events": subprocess.run(
             ["docker", "events", f"--since={began}", f"--until={int(time.time())}", "--format", "{{json .}}"],
             check=True, capture_output=True, text=True,
         ).stdout,
@@ -119,13 +148,15 @@ def test_the_key_is_nowhere_but_in_its_files(server: Server) -> None:
         "arguments": "".join(_text(path) for path in Path("/proc").glob("[0-9]*/cmdline")),
         "environments": "".join(_text(path) for path in Path("/proc").glob("[0-9]*/environ")),
         **{
-            path: server.get(path, check=False).text
+            path: server.get(path).text
             for path in (
                 "api/sessions", "api/kernels", f"api/kernels/{kernel_id}", "api/status", "tfgpu/launches",
-                "tfgpu/deaths", "tfgpu/notices", "tfgpu/engine", "tfgpu/gpus", "api/kernelspecs",
-                "api/contents", "api/terminals", "tfgpu/adopt/none",
+                "tfgpu/deaths", "tfgpu/notices", "tfgpu/engine", "tfgpu/gpus", "tfgpu/idle", "tfgpu/doctor",
+                "api/kernelspecs", "api/contents", "api/terminals",
             )
         },
+        "tfgpu/adopt": server.call("POST", "tfgpu/adopt/none", {}, check=False).text,
+        **_told_by_the_next(server, kernel_id),
         "processes": subprocess.run(["docker", "top", name, "-ef"], check=True, capture_output=True, text=True).stdout,
         "logs": subprocess.run(
             ["jupyter-tfgpu", "logs", "--json", kernel_id], check=True, capture_output=True, text=True
@@ -134,7 +165,9 @@ def test_the_key_is_nowhere_but_in_its_files(server: Server) -> None:
             ["jupyter-tfgpu", "ps", "--json"], check=True, capture_output=True, text=True
         ).stdout,
     }  # fmt: skip
-    assert kernel_id in places["ps"]
+    for place in ("ps", "inspect", "server's log", "Jupyter's events", "tfgpu/launches", "tfgpu/kept"):
+        assert kernel_id in places[place], place
+    assert name.removeprefix("tfgpu-") in places["engine's events"]
     assert [place for place, text in places.items() if key in text] == []
     assert run.stat().st_mode & 0o777 == (run / "io").stat().st_mode & 0o777 == 0o700
     for file in (run / "handover.json", run / "io/connection.json"):
