@@ -340,39 +340,68 @@ async def test_a_strangers_container_survives_the_sweep(slim: str, engine: Engin
         subprocess.run(["docker", "rm", "-f", made], check=True, capture_output=True)
 
 
-PIECES = st.sampled_from(
-    ["..", ".", "", "a", "b", "link-etc", "link-up", "link-root", "link-sock", "in", "etc", "proc", "..a", "a b", "é"]
-)
+PIECES = (
+    "..", ".", "", "a", "b", "link-etc", "link-up", "link-root", "link-sock", "link-out", "in", "sock", "etc", "proc",
+    "usr", "run", "dev", "..a", "a b", "é",
+)  # fmt: skip
+
+
+def _walked(start: str, steps: list[int]) -> str:
+    """Return a path that is there, by as many steps from a folder, links and ways up among them."""
+    for step in steps:
+        there = [piece for piece in PIECES if os.path.lexists(f"{start}/{piece}")]
+        start += "/" + there[step % len(there)] if there else ""
+    return start
 
 
 @pytest.mark.parametrize("paths", [500, pytest.param(10_000, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])])
 def test_no_generated_mount_escapes(paths: int, tmp_path: Path) -> None:
-    """Whatever path is asked for, what is mounted lies in the roots, is no system folder, and holds no socket."""
-    allowed = tmp_path / "allowed"
-    (allowed / "a/b/in").mkdir(parents=True)
-    (tmp_path / "cache").mkdir()
+    """Whatever path is asked for, what is mounted lies in the roots, is no system folder, and holds no socket: each by
+    a rule of its own, since the roots may be the whole machine, and the socket lie in them."""
+    allowed, work = tmp_path / "allowed", tmp_path / "work"
+    for name in ("allowed/a/b/in", "allowed/a/b/sock", "allowed/a/in", "allowed/in", "cache", "outside/in", "work"):
+        (tmp_path / name).mkdir(parents=True)
+    (allowed / "link-out").symlink_to("../outside")
     (allowed / "a/link-etc").symlink_to("/etc")
     (allowed / "a/link-up").symlink_to("..")
     (allowed / "link-root").symlink_to("/")
-    (allowed / "a/link-sock").symlink_to("/var/run")
+    (allowed / "a/in/link-sock").symlink_to("../b/sock")
+    engines = allowed / "a/b/sock/engine.sock"
+    engines.touch()
+    (tmp_path / "engine").symlink_to(engines)
+    refused = {"lies in none of the folders": 0, "the machine's own system": 0, "the engine's socket": 0}
+    mounted: dict[str, int] = {str(allowed): 0, "/": 0}
 
     @settings(max_examples=paths, deadline=None, database=None)
-    @given(pieces=st.lists(PIECES, max_size=8), slashes=st.integers(0, 3))
-    def judge(pieces: list[str], slashes: int) -> None:
-        asked = str(allowed) + "/" + "/".join(pieces) + "/" * slashes
+    @given(
+        root=st.sampled_from([str(allowed), "/"]),
+        start=st.sampled_from([str(allowed), str(allowed / "a"), str(allowed / "a/in"), str(tmp_path / "outside"), ""]),
+        steps=st.lists(st.integers(0, len(PIECES)), max_size=6),
+        pieces=st.lists(st.sampled_from(PIECES), max_size=1),
+        slashes=st.integers(0, 3),
+    )
+    def judge(root: str, start: str, steps: list[int], pieces: list[str], slashes: int) -> None:
+        asked = "/".join([_walked(start, steps), *pieces]) + "/" * slashes
         try:
             plan = mounts.plan(
-                workspace=str(allowed), cwd=str(allowed), run_io=tmp_path, cache=tmp_path / "cache",
-                further=[MountRequest(asked, "/data", read_only=False)], roots=[str(allowed)], homes=[],
-                sockets=["/var/run/docker.sock"],
+                workspace=str(work), cwd=str(work), run_io=tmp_path, cache=tmp_path / "cache",
+                further=[MountRequest(asked, "/data", read_only=False)], roots=[root], homes=[],
+                sockets=[str(tmp_path / "engine")],
             )  # fmt: skip
-        except MountRefused:
+        except MountRefused as refusal:
+            for why in refused:
+                refused[why] += why in refusal.message
             return
+        mounted[root] += 1
         [bind] = [bind for bind in plan.binds if bind.target == "/data"]
         assert bind.source == os.path.realpath(bind.source)
-        assert bind.source == str(allowed) or bind.source.startswith(f"{allowed}/")
+        assert root == "/" or f"{bind.source}/".startswith(f"{root}/")
+        assert bind.source not in {"/", "/usr", "/tmp", os.path.realpath("/bin")}
+        assert bind.source.split("/")[1] not in {"etc", "proc", "run", "dev", "sys", "boot"}
+        assert not str(engines).startswith(f"{bind.source}/")
 
     judge()
+    assert all((*refused.values(), *mounted.values())), (refused, mounted)
 
 
 @pytest.fixture
