@@ -77,6 +77,24 @@ async def test_delete_cancels_the_launching_task(jp_fetch: Fetch) -> None:
     assert refused.value.code == 404
 
 
+async def test_a_launch_that_is_over_is_not_cancelled() -> None:
+    """Nor is what its task does next, where the launch ended after it was asked to stop and before it did."""
+    launch = Launch("k3", "tfgpu", "", restart=False)
+
+    async def run() -> str:
+        launches.enter(launch)
+        await asyncio.sleep(0)
+        launches.leave(launch, Step("ready", "Ready"))
+        await asyncio.sleep(0.01)  # as jupyter_client does
+        return "listed"
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0)
+    assert launch.cancel()
+    assert await task == "listed"
+    assert not launch.cancel()
+
+
 async def test_a_death_is_told_with_its_account(jp_fetch: Fetch, jp_root_dir: Any) -> None:
     """GET /tfgpu/deaths says whose kernel it was, with remedy and the last lines."""
     account = KernelDied("The kernel ran out of memory.", "less.", "line")

@@ -33,14 +33,20 @@ class Launch:
     """The preset that one of them advises to take instead."""
     error: Exception | None = None
     task: asyncio.Task[object] | None = None
+    """What runs it; None once it is over."""
     loop: asyncio.AbstractEventLoop | None = None
 
     def cancel(self) -> bool:
         """Ask the launch to stop and clean up; False when it is over already. Any thread may call."""
         if self.task is None or self.loop is None or self.task.done():
             return False
-        self.loop.call_soon_threadsafe(self.task.cancel)
+        self.loop.call_soon_threadsafe(self._stop)
         return True
+
+    def _stop(self) -> None:
+        """Stop the task, unless the launch is over by now: the task goes on in jupyter_client, which undoes nothing."""
+        if self.task is not None:
+            self.task.cancel()
 
 
 Listener = Callable[[Launch], None]
@@ -87,6 +93,7 @@ def leave(launch: Launch, step: Step, error: Exception | None = None) -> None:
     """Note how a launch ended, and forget it."""
     launch.step = step
     launch.error = error
+    launch.task = None
     _current.pop(launch.kernel_id, None)
     _tell(launch)
 

@@ -78,8 +78,8 @@ class TfgpuProvisioner(KernelSettings):
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Start the kernel and wait until it answers.
 
-        After a failed automatic restart it doesn't raise, since the restarter would be stuck for ever;
-        the kernel then counts as dead, and the restarter gives up by its own rules.
+        After an automatic restart that failed or was cancelled it doesn't raise, since the restarter would be stuck
+        for ever; the kernel then counts as dead, and the restarter gives up by its own rules.
 
         :raises TfgpuError: with what happened and what to do.
         """
@@ -91,10 +91,10 @@ class TfgpuProvisioner(KernelSettings):
         )
         automatic = self._restarting and not self._asked_to_end
         if automatic and self._failure is not None:
-            return self._stay_dead(self._failure)
+            return await self._stay_dead(self._failure)
         if automatic and self._report is not None and self._relapses.hopeless:
             self.log.error("Kernel %s is not started again: it ended each time in the same way", self.kernel_id)
-            return self._stay_dead(self._report)
+            return await self._stay_dead(self._report)
         launches.enter(entry)
         self._keep_env(kwargs.get("env", {}))
         kernel = None
@@ -107,6 +107,9 @@ class TfgpuProvisioner(KernelSettings):
                 "The start of the kernel was cancelled.", "start it again when you want it."
             )
             launches.leave(entry, Step("cancelled", "Cancelled"), cancelled)
+            if automatic and self._kernel is not None:
+                await self._discard(kernel)
+                return await self._stay_dead(cancelled)
             await self._give_up(kernel)
             raise cancelled from None
         except Exception as raised:
@@ -116,7 +119,7 @@ class TfgpuProvisioner(KernelSettings):
             self.log.error("Kernel %s did not start: %s", self.kernel_id, error, exc_info=not foreseen)
             if automatic and self._kernel is not None:
                 await self._discard(kernel)
-                return self._stay_dead(error)
+                return await self._stay_dead(error)
             await self._give_up(kernel)
             if foreseen:
                 raise
@@ -345,14 +348,18 @@ class TfgpuProvisioner(KernelSettings):
             self._asked_to_end = True
         await self.send_signal(signum)
 
-    def _stay_dead(self, failure: TfgpuError) -> KernelConnectionInfo:
-        """Pretend a start whose kernel is dead already, so that the restarter goes on to give up."""
+    async def _stay_dead(self, failure: TfgpuError) -> KernelConnectionInfo:
+        """Pretend a start whose kernel is dead already, so that the restarter goes on to give up.
+
+        Its GPUs are others' from now on; a restart by hand leases some again.
+        """
         assert self._kernel is not None
         self._failure = failure
         dead: Future[Exit] = Future()
         dead.set_result(Exit(1, error=failure.message))
         self._kernel = Kernel(**{**vars(self._kernel), "end": dead})
         self._active, self._report = True, failure
+        await lease.release(self._kernel.run.path, self._need_engine())
         return self.connection_info
 
     async def _give_up(self, kernel: Kernel | None) -> None:

@@ -24,6 +24,7 @@ from . import adoption, doctor, gpu_handlers, idle_handlers, preset, proxy, repl
 from .culled import Culled
 from .doctor import Doctor
 from .feed import Feed
+from .given_up import GivenUp
 from .handlers import ROUTES, EngineHandler
 from .idle import Idle
 from .jobs import Jobs
@@ -94,6 +95,8 @@ class TfgpuApp(ExtensionApp):
         self.serverapp.session_manager.delete_session = joined.delete
         kernels = self.serverapp.kernel_manager
         kernels.cull_kernel_if_idle = Culled(kernels, self._roster)  # type: ignore[method-assign]
+        self._given_up = GivenUp(kernels, self.log)
+        kernels._handle_kernel_died = self._given_up  # type: ignore[method-assign]
         # Before the first request can list kernels or sessions: both forget what they don't find then.
         self._lock = sessions.persist(self.serverapp.session_manager, self.serverapp.root_dir)
         self._adopted = self._take_up_kernels()
@@ -171,7 +174,7 @@ class TfgpuApp(ExtensionApp):
         if self._sweeping is not None:
             self._sweeping.cancel()
         parts = (self._jobs.close, self._doctor.close, self._idle.close, self._sampler.close, self._pulse.close)
-        for end in (*parts, self._pool.stop):
+        for end in (*parts, self._pool.stop, self._given_up.close):
             try:
                 await end()
             except Exception:
