@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
 
 from tests.live.test_pool import container_of, keeping, one_ready
 from tfgpu_kernel import launches, provisioner, quiet
 from tfgpu_kernel.errors import EngineNotAnswering, TfgpuError
 from tfgpu_kernel.labels import RUN
 
+from .conftest import install
 from .driving import Driven, kernel
+from .serving import Server, call, serving
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +81,57 @@ async def test_a_container_that_came_late_holds_no_restart_up(kernels: Path, wor
         subprocess.run(late, check=True, capture_output=True)
         await driven.restart()
         assert await driven.run("print(1)") == "1\n"
+
+
+def restart(server: Server, kernel_id: str) -> str:
+    """Restart a kernel as a page does; return its id, or why it wasn't."""
+    answer = call(server, "POST", f"/api/kernels/{kernel_id}/restart")
+    return str(answer.get("id") or answer)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("first", ["by hand", pytest.param("by itself", marks=pytest.mark.nightly)])
+def test_a_restart_during_a_restart(kernels: Path, workspace: Path, slim: str, first: str) -> None:
+    """Who asks while one is under way gets that one, or another after it: the kernel answers on its old channels."""
+    seen, waits = workspace / "seen", workspace / "waits"
+    (workspace / "sitecustomize.py").write_text(
+        f"import os, time\nopen({str(seen)!r}, 'w').close()\n"
+        f"while os.path.exists({str(waits)!r}):\n    time.sleep(0.1)\n"
+    )
+    slow = ("--image", slim, "--gpus", "none", "--pool-size", "0", "--env", f"PYTHONPATH={workspace}")
+    install(kernels.parents[1], "slow", *slow)
+    with serving(workspace, "--KernelRestarter.time_to_dead=0.3") as server, ThreadPoolExecutor() as pages:
+        kernel_id = call(server, "POST", "/api/kernels", {"name": "slow"})["id"]
+        client = BlockingKernelClient(connection_file=str(workspace.parent / f"runtime/kernel-{kernel_id}.json"))
+        client.load_connection_file()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=60)
+            client.execute_interactive("import os", timeout=60)
+            waits.touch()
+            seen.unlink()
+            asked = []
+            if first == "by hand":
+                asked.append(pages.submit(restart, server, kernel_id))
+            else:
+                client.execute("os._exit(9)")
+            until(seen.exists)
+            asked += [pages.submit(restart, server, kernel_id) for _ in range(2)]
+            time.sleep(1)  # they have been heard
+            waits.unlink()
+            assert [one.result(60) for one in asked] == [kernel_id] * len(asked), server.told()
+            client.wait_for_ready(timeout=60)
+            told: list[str] = []
+            client.execute_interactive("print(6 * 7)", timeout=60, output_hook=lambda m: told.append(str(m["content"])))
+            assert "42" in "".join(told)
+        finally:
+            client.stop_channels()
+            waits.unlink(missing_ok=True)
+            call(server, "DELETE", f"/api/kernels/{kernel_id}")

@@ -30,6 +30,7 @@ from .idle import Idle
 from .jobs import Jobs
 from .joined import Joined
 from .pulse import Pulse
+from .restarts import Restarts
 from .roster import Roster, Warm
 from .sampler import Sampler
 
@@ -97,6 +98,7 @@ class TfgpuApp(ExtensionApp):
         kernels.cull_kernel_if_idle = Culled(kernels, self._roster)  # type: ignore[method-assign]
         self._given_up = GivenUp(kernels, self.log)
         kernels._handle_kernel_died = self._given_up  # type: ignore[method-assign]
+        kernels.restart_kernel = Restarts(kernels)  # type: ignore[method-assign]
         # Before the first request can list kernels or sessions: both forget what they don't find then.
         self._lock = sessions.persist(self.serverapp.session_manager, self.serverapp.root_dir)
         self._adopted = self._take_up_kernels()
