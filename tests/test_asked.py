@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from jupyter_client.session import Session
@@ -15,6 +17,7 @@ from tfgpu_kernel.asked import ENDED_KEPT, Asked, Request, fingerprint
 from tfgpu_kernel.kept import Message
 from tfgpu_kernel.runfolder import RunFolder
 from tfgpu_kernel.server.missed import by_request
+from tfgpu_kernel.server.replay import ReplayingConnection
 
 KEY = b"a key of the test"
 PLACE = Path(__file__).parents[1] / "labextension/src/place.ts"
@@ -106,6 +109,29 @@ def test_what_is_known_is_not_read_again(run: RunFolder) -> None:
     assert kept.read(run, known) is known
     file.write_bytes(b"more")
     assert kept.read(run, known) is not known
+
+
+def test_a_long_replay_leaves_others_their_turns() -> None:
+    """A page that was left open gets 10,000 messages in order, and what comes meanwhile, with pauses in between."""
+    passed: list[int] = []
+    connection = SimpleNamespace(channels={"iopub": "iopub"}, handle_outgoing_message=lambda _, one: passed.append(one))
+    turns = 0
+
+    async def replay() -> None:
+        nonlocal turns
+        buffered = [("iopub", number) for number in range(10_000)]
+        nudged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        nudged.set_result(None)
+        done = asyncio.ensure_future(ReplayingConnection._replay(connection, nudged, buffered))  # type: ignore[arg-type]
+        while not done.done():
+            await asyncio.sleep(0)
+            turns += 1
+            if turns == 5:
+                buffered.append(("iopub", 10_000))
+
+    asyncio.run(replay())
+    assert passed == list(range(10_001))
+    assert turns >= 100
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node runs it")

@@ -112,13 +112,14 @@ async function show(
   const found = places(panel.content, requests);
   for (const [request, cell] of found) {
     running.set(request.msg_id, cell);
-    cell.model.executionState = isOver() ? 'idle' : 'running';
     if (request.whole) {
       cell.model.outputs.clear();
     }
     for (const message of request.messages) {
       put({ ...message, request: request.msg_id });
     }
+    const runs = running.has(request.msg_id) && !isOver();
+    cell.model.executionState = runs ? 'running' : 'idle';
   }
   later.forEach(put);
   taken = true;
@@ -152,6 +153,7 @@ function append(cell: CodeCell, message: IKeptMessage): boolean {
       return true;
     case 'execute_input':
       cell.model.executionCount = content.execution_count as number;
+      cell.model.executionState = 'running'; // which a number ends
       return true;
     case 'status':
       if (content.execution_state === 'idle') {

@@ -142,3 +142,32 @@ def test_a_page_loaded_anew_shows_every_epoch(lab: Lab, own: Server, time: int) 
     if lab.page.locator(".jp-NotebookPanel:visible").count() == 0:
         lab.notebook("training.ipynb")
     check(lab, own, before)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.nightly
+def test_run_all_of_an_old_notebook_is_followed_on_a_page_loaded_anew(lab: Lab, own: Server) -> None:
+    """A notebook of nbformat 4.4 has no ids: the silent cell that runs, and those that wait, go on in their places."""
+    lab.expect_error("ERR_|Failed to fetch|WebSocket|Failed to load|Connection lost|status of 50|TypeError")
+    silent = "import os, time\nprint('begun')\nwhile not os.path.exists('go'): time.sleep(0.1)\nprint('waited')"
+    own.notebook("old.ipynb", silent, *(f"print('cell {n}')" for n in range(1, 4)), kernel="tf", minor=4)
+    lab.open()
+    lab.notebook("old.ipynb")
+    lab.idle()
+    lab.command("notebook:run-all-cells")
+    printed(lab, "begun")
+    lab.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    how = kill(own)
+    time.sleep(2)
+    start_again(own, how)
+    lab.page.reload()
+    lab.ready()
+    if lab.page.locator(".jp-NotebookPanel:visible").count() == 0:
+        lab.notebook("old.ipynb")
+    panel = lab.page.locator(".jp-NotebookPanel:visible")
+    prompts = panel.locator(".jp-CodeCell .jp-InputPrompt")
+    expect(prompts).to_have_text(["[*]:"] * 4, timeout=LEFT_MS)
+    (own.root / "go").touch()
+    expect(prompts).to_have_text([f"[{n}]:" for n in range(1, 5)], timeout=LEFT_MS)
+    for number, text in enumerate(["begun\nwaited", "cell 1", "cell 2", "cell 3"]):
+        expect(panel.locator(".jp-CodeCell").nth(number).locator(".jp-OutputArea-output")).to_have_text(text)

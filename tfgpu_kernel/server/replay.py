@@ -15,18 +15,20 @@ import json
 import logging
 from collections import deque
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+from tornado.websocket import WebSocketClosedError
 
 from .. import kept
 from ..adopt import Adopted
 from ..asked import Asked, Request, fingerprint
 from ..boot.keep import GRACE_SECONDS
 from ..errors import TfgpuError
-from ..kept import Delivered, Message
+from ..kept import Delivered, Kept, Message
 from ..provisioner import TfgpuProvisioner
 from ..runfolder import RunFolder
 from .missed import HEARD_BY_PAGES, by_request, request_of_gap
@@ -37,6 +39,9 @@ HEARD_BYTES: Final = 8 * 2**20
 """What is kept in memory of an adopted kernel's messages until a page comes."""
 _ANEW_SECONDS: Final = 120.0
 """How long messages stay known that went to the page that was left open: loaded anew it would lack them."""
+
+_AT_ONCE: Final = 100
+"""So many messages are replayed without a pause: some milliseconds."""
 
 _waiting: dict[str, Waiting] = {}
 _asked: WeakKeyDictionary[Any, Asked] = WeakKeyDictionary()
@@ -53,13 +58,34 @@ def _asked_of(manager: Any) -> Asked | None:
     return known
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What is made of a kernel's files; all that takes long is done in a thread."""
+
+    kept: Kept = field(default_factory=Kept)
+    everything: list[Message] = field(default_factory=list)
+    new: list[Message] = field(default_factory=list)
+    cut: bool = False
+    ended: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, run: RunFolder, delivered: str, known: _Read) -> _Read:
+        """Read the files, unless the kernel has kept nothing since it is known."""
+        found = kept.read(run, known.kept)
+        if found is known.kept:
+            return known
+        everything = found.everything
+        ended = tuple(one.request for one in everything if one.ends)
+        return cls(found, everything, found.new(delivered), found.cut(delivered), ended)
+
+
 class Waiting:
     """An adopted kernel's messages until a page has taken them."""
 
     def __init__(self, multi: Any, adopted: Adopted) -> None:
         self.run = adopted.run
         self._delivered = kept.delivered(adopted.run)
-        self._kept = kept.Kept()
+        self._read = _Read()
         self._reading = asyncio.Lock()
         asked = _asked_of(adopted.manager)
         assert asked is not None
@@ -101,8 +127,8 @@ class Waiting:
 
     def _told(self, messages: list[Message]) -> list[Message]:
         """Begin with the notice that some is lost, where it is."""
-        if self._notice is None and (self._cut or self._kept.cut(self._delivered)):
-            request = request_of_gap(self._kept.new(self._delivered), self._asked.requests)
+        if self._notice is None and (self._cut or self._read.cut):
+            request = request_of_gap(self._read.new, self._asked.requests)
             self._notice = kept.notice_of_cut(request, self._key) if request else None
         return messages if self._notice is None else [self._notice, *messages]
 
@@ -110,12 +136,11 @@ class Waiting:
         """Read what the kernel kept, unless that is known."""
         async with self._reading:
             if not self.shown_to:
-                found = await asyncio.to_thread(kept.read, self.run, self._kept)
+                found = await asyncio.to_thread(_Read.of, self.run, self._delivered, self._read)
                 if not self.shown_to:
-                    self._kept = found
-            for one in self._kept.everything:
-                if one.ends:
-                    _end(self._asked, one.request)
+                    self._read = found
+            for request in self._read.ended:
+                _end(self._asked, request)
 
     @property
     def goes_on(self) -> bool:
@@ -125,10 +150,10 @@ class Waiting:
     async def missed(self) -> list[dict[str, Any]]:
         """Return what ``by_request`` makes of it."""
         requests = [one for one in self._asked.requests if self._left is None or one.id in self._left]
-        known, heard = self._kept, tuple(self._heard)
+        known, heard = self._read, tuple(self._heard)
 
         def answer() -> list[dict[str, Any]]:
-            new = {one.id for one in self._told(kept.joined(known.new(self._delivered), heard, _id))}
+            new = {one.id for one in self._told(kept.joined(known.new, heard, _id))}
             everything = self._told(kept.joined(known.everything, heard, _id))
             return by_request(everything, new, requests, self._key)
 
@@ -137,7 +162,7 @@ class Waiting:
 
     def fill(self, buffer: dict[str, Any]) -> None:
         """Join what the kernel kept to what the server buffered for the page that was left open."""
-        before = [(one.channel, list(one.frames)) for one in self._told(self._kept.new(self._delivered))]
+        before = [(one.channel, list(one.frames)) for one in self._told(self._read.new)]
         buffer["buffer"] = kept.joined(before, buffer["buffer"], _id_of_frames)
 
     def shown(self) -> None:
@@ -247,6 +272,7 @@ class ReplayingConnection(ZMQChannelsWebsocketConnection):
     """A page's connection to a kernel that remembers what it passed on, and begins with what was missed."""
 
     _delivered: Delivered | None = None
+    _replayed: Sequence[Any] = ()
 
     def _run(self) -> RunFolder | None:
         provisioner = getattr(self.kernel_manager, "provisioner", None)
@@ -273,12 +299,34 @@ class ReplayingConnection(ZMQChannelsWebsocketConnection):
         buffer = self.multi_kernel_manager._kernel_buffers.get(self.kernel_id)
         if buffer is not None and buffer["session_key"] == self.session_key:
             waiting.fill(buffer)
+            self._replayed = buffer["buffer"]
         limit, self.limit_rate = self.limit_rate, False  # what is replayed comes at once, and is bounded
         connected = super().connect()
         _shown(self.kernel_id, waiting)
         if connected is not None:
             connected.add_done_callback(lambda _: setattr(self, "limit_rate", limit))
         return connected
+
+    def nudge(self) -> Any:
+        """Wait until the kernel answers, and replay then what was missed."""
+        nudged = super().nudge()
+        if not self._replayed:
+            return nudged
+        buffered, self._replayed = self._replayed, ()
+        return asyncio.ensure_future(self._replay(nudged, buffered))
+
+    async def _replay(self, nudged: Any, buffered: Any) -> None:
+        """Pass on what is buffered and what comes meanwhile; in between other kernels' pages have their turn."""
+        await nudged
+        while buffered and self.channels:
+            part = buffered[:_AT_ONCE]
+            del buffered[:_AT_ONCE]
+            try:
+                for channel, frames in part:
+                    self.handle_outgoing_message(self.channels[channel], frames)
+            except (WebSocketClosedError, KeyError):
+                return  # the page has gone again
+            await asyncio.sleep(0)
 
     def disconnect(self) -> Any:
         """Disconnect."""

@@ -51,7 +51,7 @@ class SharingHandler(APIHandler):
         return body
 
     def kernel(self, file: Path) -> tuple[str, dict[str, Any]]:
-        """Return the kernel that a notebook names, and the settings in its kernel.json."""
+        """Return the kernel that a notebook names, and the settings in its kernel.json; in a thread."""
         spec: Any = read.parse(file.read_bytes(), file)
         for key in ("metadata", "kernelspec", "name"):
             spec = spec.get(key) if isinstance(spec, dict) else None
@@ -77,7 +77,8 @@ class NeedsHandler(SharingHandler):
         file = self.file(self.get_argument("path"))
         try:
             found = await asyncio.to_thread(read.find, file)
-            known = None if found is None else await needs.assess(found, file, find.engine(), self._settings(file))
+            settings = await asyncio.to_thread(self._settings, file)
+            known = None if found is None else await needs.assess(found, file, find.engine(), settings)
         except TfgpuError as error:
             self.finish({"needs": None, "failure": asdict(failure(error))})
             return
@@ -127,7 +128,8 @@ class JobsHandler(SharingHandler):
             raise web.HTTPError(400, str(error)) from error
         if bool(packages) != (verb in ("add", "remove")):
             raise web.HTTPError(400, "Name the packages.")
-        job = self.jobs.start(verb, str(body["path"]), file, packages, self._options(file, verb))
+        settings = await asyncio.to_thread(self._options, file, verb)
+        job = self.jobs.start(verb, str(body["path"]), file, packages, settings)
         self.finish(job.told())
 
     def _options(self, file: Path, verb: Verb) -> list[str]:
