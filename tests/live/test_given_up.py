@@ -58,7 +58,7 @@ def left(where: Machine, kernel_id: str) -> list[str]:
     return [*held, *where.kernels(), *files]
 
 
-@pytest.mark.parametrize("how", ["fails", "cancelled"])
+@pytest.mark.parametrize("how", ["fails", pytest.param("cancelled", marks=pytest.mark.nightly)])
 def test_a_kernel_that_is_left_dead(gpu: Machine, how: str) -> None:
     """After an automatic restart that fails or is cancelled it is listed no more, and the next start gets its GPU."""
     root = gpu.folder / "work"
