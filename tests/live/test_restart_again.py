@@ -97,16 +97,47 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("first", ["by hand", pytest.param("by itself", marks=pytest.mark.nightly)])
-def test_a_restart_during_a_restart(kernels: Path, workspace: Path, slim: str, first: str) -> None:
-    """Who asks while one is under way gets that one, or another after it: the kernel answers on its old channels."""
+@pytest.fixture
+def slow(kernels: Path, workspace: Path, slim: str) -> tuple[Path, Path]:
+    """Make a kernel ``slow``; return the file that its start makes, and the one that it waits for to be gone."""
     seen, waits = workspace / "seen", workspace / "waits"
     (workspace / "sitecustomize.py").write_text(
         f"import os, time\nopen({str(seen)!r}, 'w').close()\n"
         f"while os.path.exists({str(waits)!r}):\n    time.sleep(0.1)\n"
     )
-    slow = ("--image", slim, "--gpus", "none", "--pool-size", "0", "--env", f"PYTHONPATH={workspace}")
-    install(kernels.parents[1], "slow", *slow)
+    settings = ("--image", slim, "--gpus", "none", "--pool-size", "0", "--env", f"PYTHONPATH={workspace}")
+    install(kernels.parents[1], "slow", *settings)
+    return seen, waits
+
+
+@pytest.mark.parametrize("who", ["page", "server"])
+def test_an_end_during_a_restart(slow: tuple[Path, Path], workspace: Path, who: str) -> None:
+    """A kernel that is being restarted is ended by a page, or by the server's own end: nothing of it is left."""
+    seen, waits = slow
+    listing = ["docker", "ps", "--all", "--quiet", "--filter", f"label={RUN}"]
+    with serving(workspace) as server, ThreadPoolExecutor() as pages:
+        before = set(subprocess.run(listing, check=True, capture_output=True, text=True).stdout.split())
+        kernel_id = call(server, "POST", "/api/kernels", {"name": "slow"})["id"]
+        waits.touch()
+        seen.unlink()
+        restarting = pages.submit(restart, server, kernel_id)
+        until(seen.exists)
+        if who == "page":
+            assert call(server, "DELETE", f"/api/kernels/{kernel_id}") is None, server.told()
+            assert "restarting kernel" in restarting.result(60), "it was broken off"
+            assert call(server, "GET", "/api/kernels") == []
+        else:
+            server.process.terminate()
+            assert server.process.wait(60) == 0
+        assert "InvalidStateError" not in server.log.read_text()
+        assert set(subprocess.run(listing, check=True, capture_output=True, text=True).stdout.split()) <= before
+    assert not list((workspace.parent / "runtime/tfgpu").iterdir())
+
+
+@pytest.mark.parametrize("first", ["by hand", pytest.param("by itself", marks=pytest.mark.nightly)])
+def test_a_restart_during_a_restart(slow: tuple[Path, Path], workspace: Path, first: str) -> None:
+    """Who asks while one is under way gets that one, or another after it: the kernel answers on its old channels."""
+    seen, waits = slow
     with serving(workspace, "--KernelRestarter.time_to_dead=0.3") as server, ThreadPoolExecutor() as pages:
         kernel_id = call(server, "POST", "/api/kernels", {"name": "slow"})["id"]
         client = BlockingKernelClient(connection_file=str(workspace.parent / f"runtime/kernel-{kernel_id}.json"))

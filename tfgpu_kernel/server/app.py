@@ -98,7 +98,10 @@ class TfgpuApp(ExtensionApp):
         kernels.cull_kernel_if_idle = Culled(kernels, self._roster)  # type: ignore[method-assign]
         self._given_up = GivenUp(kernels, self.log)
         kernels._handle_kernel_died = self._given_up  # type: ignore[method-assign]
-        kernels.restart_kernel = Restarts(kernels)  # type: ignore[method-assign]
+        restarts = Restarts(kernels)
+        kernels.restart_kernel = restarts  # type: ignore[method-assign]
+        # The server's end calls the one of the two names, all others the other.
+        kernels.shutdown_kernel = kernels._async_shutdown_kernel = restarts.shutdown  # type: ignore[method-assign]
         # Before the first request can list kernels or sessions: both forget what they don't find then.
         self._lock = sessions.persist(self.serverapp.session_manager, self.serverapp.root_dir)
         self._adopted = self._take_up_kernels()

@@ -1,7 +1,8 @@
-"""One restart of a kernel at a time: whoever asks while one is under way gets that one.
+"""One restart of a kernel at a time: whoever asks while one is under way gets that one, and its end waits for it.
 
-A restart takes seconds where no kernel is ready, and a user who sees nothing happen asks again. jupyter_client lets
-that through: the second restart would remove the sockets and the container that the first one has just made.
+A restart takes seconds where no kernel is ready, and a user who sees nothing happen asks again, or shuts the kernel
+down. jupyter_client lets a second restart through, which would remove the sockets and the container that the first one
+has just made; and it fails to end a kernel that is being restarted, and with that one all others at the server's end.
 """
 
 from __future__ import annotations
@@ -10,21 +11,28 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from .. import launches
 from ..provisioner import TfgpuProvisioner
+
+_LOOK_SECONDS = 0.1
 
 
 class Restarts:
-    """Takes the place of a kernel manager's ``restart_kernel``; kernels that run in no container are left alone."""
+    """Takes the place of a kernel manager's ``restart_kernel``, and ``shutdown`` that of its ``shutdown_kernel``.
+
+    Kernels that run in no container are left alone.
+    """
 
     def __init__(self, kernels: Any) -> None:
         self._kernels = kernels
         self._restart: Callable[..., Awaitable[Any]] = kernels.restart_kernel
+        self._shutdown: Callable[..., Awaitable[Any]] = kernels.shutdown_kernel
         self._under_way: dict[str, asyncio.Task[Any]] = {}
 
     async def __call__(self, kernel_id: str, now: bool = False) -> Any:
         """Restart a kernel, or wait for the restart that is under way; return what Jupyter does."""
-        manager = self._kernels.get_kernel(kernel_id) if kernel_id in self._kernels else None
-        if not isinstance(getattr(manager, "provisioner", None), TfgpuProvisioner):
+        manager = self._manager(kernel_id)
+        if manager is None:
             return await self._restart(kernel_id, now=now)
         task = self._under_way.get(kernel_id)
         if task is None:
@@ -33,11 +41,28 @@ class Restarts:
         # One that goes away takes nobody's restart with it.
         return await asyncio.shield(task)
 
+    async def shutdown(self, kernel_id: str, now: bool = False, restart: bool = False) -> Any:
+        """End a kernel; a restart of it that is under way is cancelled first."""
+        manager = self._manager(kernel_id)
+        stopped: launches.Launch | None = None
+        while manager is not None and not manager.ready.done():
+            launch = launches.find(kernel_id)
+            if launch is not None and launch is not stopped:  # a second time would break its undoing off
+                launch.cancel()
+                stopped = launch
+            await asyncio.wait({_of_this_loop(manager.ready)}, timeout=_LOOK_SECONDS)
+        return await self._shutdown(kernel_id, now=now, restart=restart)
+
     async def _begin(self, kernel_id: str, manager: Any, now: bool) -> Any:
         """Restart a kernel once nothing else happens to it: it may just be restarted because it died."""
         while not manager.ready.done():
             await asyncio.wait({_of_this_loop(manager.ready)})
         return await self._restart(kernel_id, now=now)
+
+    def _manager(self, kernel_id: str) -> Any:
+        """Return the manager of a kernel that runs in a container, else None."""
+        manager = self._kernels.get_kernel(kernel_id) if kernel_id in self._kernels else None
+        return manager if isinstance(getattr(manager, "provisioner", None), TfgpuProvisioner) else None
 
 
 def _of_this_loop(pending: Any) -> asyncio.Future[Any]:
