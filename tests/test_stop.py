@@ -37,14 +37,20 @@ def test_a_part_that_fails_keeps_no_other_from_ending(monkeypatch: pytest.Monkey
         while sampler.works:
             await asyncio.sleep(0.01)
         app: Any = SimpleNamespace(
-            _stopped=False, _stop_waking=lambda: ended.append("waking"), _feed=SimpleNamespace(close=lambda: None),
+            _ending=None, _stop_waking=lambda: ended.append("waking"), _feed=SimpleNamespace(close=lambda: None),
             _sweeping=None, _jobs=part("jobs", fails=True), _doctor=part("doctor"), _idle=part("idle"),
-            _sampler=sampler, _pulse=part("pulse"), _pool=part("pool"), _lock=os.open("/dev/null", os.O_RDONLY),
+            _sampler=sampler, _pulse=part("pulse"), _pool=part("pool"), _given_up=part("given up"),
+            _lock=os.open("/dev/null", os.O_RDONLY),
             serverapp=SimpleNamespace(kernel_manager=None), log=logging.getLogger("tfgpu.test"),
         )  # fmt: skip
+        app._end = lambda: TfgpuApp._end(app)
+        first = asyncio.ensure_future(TfgpuApp.stop_extension(app))
+        await asyncio.sleep(0)
         await TfgpuApp.stop_extension(app)
-        await TfgpuApp.stop_extension(app)
+        # Who asks a second time waits for the end, or Jupyter shuts down what was to be let go.
+        assert ended[-1] == "given up"
+        await first
 
     monkeypatch.setattr(adopt, "let_go", lambda multi, log: ended.append("let go"))
     asyncio.run(stop())
-    assert ended == ["waking", "jobs", "doctor", "idle", "pulse", "pool", "let go"]
+    assert ended == ["let go", "waking", "jobs", "doctor", "idle", "pulse", "pool", "given up"]

@@ -237,12 +237,17 @@ class RunFolder:
         with self.reserved(allowed, _PATIENCE_SECONDS) as free:
             if not free:
                 return False
+            before = self.owner()
             try:
                 self._write_owner(str(Owner.current()))
-                lease.take_over(self.path)
             except FileNotFoundError:
                 return False  # removed meanwhile
             except OSError as error:
+                raise _disk(error, self.path) from error
+            try:
+                lease.take_over(self.path)
+            except OSError as error:
+                self.give_back(before)
                 raise _disk(error, self.path) from error
         return True
 

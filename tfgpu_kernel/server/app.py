@@ -67,7 +67,7 @@ class TfgpuApp(ExtensionApp):
             if self.emit_events:
                 logger.emit(schema_id=schema_id, data=data)
 
-        self._stopped = False
+        self._ending: asyncio.Task[None] | None = None
         self._pool = Pool()
         self._pool.start()
         loop = asyncio.get_event_loop()
@@ -166,14 +166,18 @@ class TfgpuApp(ExtensionApp):
         return bool(provisioner.get("provisioner_name") == PROVISIONER)
 
     async def stop_extension(self) -> None:
-        """Listen and sample no more, and let go of the kernels that are to outlive the server; once, however often.
+        """End what the extension does; a second signal waits for the end that the first one asked for."""
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
+        """Let go of the kernels that are to outlive the server, and listen and sample no more.
 
         What fails in one part keeps no other from ending: a kernel that waits must not stay behind.
         """
         assert self.serverapp is not None
-        if self._stopped:
-            return
-        self._stopped = True
+        adopt.let_go(self.serverapp.kernel_manager, self.log)
         self._stop_waking()
         self._feed.close()
         if self._sweeping is not None:
@@ -184,7 +188,6 @@ class TfgpuApp(ExtensionApp):
                 await end()
             except Exception:
                 self.log.exception("A part of the extension did not end well")
-        adopt.let_go(self.serverapp.kernel_manager, self.log)
         if self._lock is not None:
             os.close(self._lock)
 

@@ -200,7 +200,8 @@ class Idle:
         account = freed(held, now - warned.idle_since)
         log.warning("Kernel %s: %s", kernel_id, account.message)
         try:
-            await self._kernels.shutdown_kernel(kernel_id)
+            # Cancelled in the middle, jupyter_client would take it for under way for ever, and the server not end.
+            await asyncio.shield(self._kernels.shutdown_kernel(kernel_id))
         except Exception:  # whatever it is, the others' GPUs come free
             log.exception("Kernel %s could not be shut down; it is tried again", kernel_id)
             return False

@@ -8,13 +8,16 @@ has just made; and it fails to end a kernel that is being restarted, and with th
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from .. import launches
 from ..provisioner import TfgpuProvisioner
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS: Final = 0.1
+_PATIENCE_SECONDS: Final = 30.0
+"""How long an automatic restart may take until its launch begins: it removes the old container first."""
 
 
 class Restarts:
@@ -42,16 +45,34 @@ class Restarts:
         return await asyncio.shield(task)
 
     async def shutdown(self, kernel_id: str, now: bool = False, restart: bool = False) -> Any:
-        """End a kernel; a restart of it that is under way is cancelled first."""
+        """End a kernel; a start or restart of it that is under way is cancelled first.
+
+        One that is gone by then needs no end: jupyter_client says so for one that ends already, but fails for others.
+        """
+        starting = self._kernels._pending_kernels.get(kernel_id)
+        if kernel_id not in self._kernels and isinstance(starting, asyncio.Future):
+            _cancel(kernel_id)
+            await asyncio.wait({starting})
+            if kernel_id not in self._kernels:
+                return None
         manager = self._manager(kernel_id)
-        stopped: launches.Launch | None = None
-        while manager is not None and not manager.ready.done():
-            launch = launches.find(kernel_id)
-            if launch is not None and launch is not stopped:  # a second time would break its undoing off
-                launch.cancel()
-                stopped = launch
-            await asyncio.wait({_of_this_loop(manager.ready)}, timeout=_LOOK_SECONDS)
+        if manager is not None:
+            await self._settled(kernel_id, manager)
+            if kernel_id not in self._kernels:
+                return None
         return await self._shutdown(kernel_id, now=now, restart=restart)
+
+    async def _settled(self, kernel_id: str, manager: Any) -> None:
+        """Cancel a restart, and wait until it is over; an end that is under way is jupyter_client's to wait for."""
+        cancelled = None
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while not manager.ready.done() and kernel_id not in self._kernels._pending_kernels:
+            launch = launches.find(kernel_id)
+            if launch is not None and launch is not cancelled:  # a second time would break its undoing off
+                cancelled = _cancel(kernel_id)
+            if launch is None and kernel_id not in self._under_way and time.monotonic() > until:
+                return
+            await asyncio.wait({_of_this_loop(manager.ready)}, timeout=_LOOK_SECONDS)
 
     async def _begin(self, kernel_id: str, manager: Any, now: bool) -> Any:
         """Restart a kernel once nothing else happens to it: it may just be restarted because it died."""
@@ -63,6 +84,13 @@ class Restarts:
         """Return the manager of a kernel that runs in a container, else None."""
         manager = self._kernels.get_kernel(kernel_id) if kernel_id in self._kernels else None
         return manager if isinstance(getattr(manager, "provisioner", None), TfgpuProvisioner) else None
+
+
+def _cancel(kernel_id: str) -> launches.Launch | None:
+    launch = launches.find(kernel_id)
+    if launch is not None:
+        launch.cancel()
+    return launch
 
 
 def _of_this_loop(pending: Any) -> asyncio.Future[Any]:
