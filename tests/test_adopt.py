@@ -68,6 +68,7 @@ def take_up(root: Path) -> list[str]:
         for kernel_id in found:
             replay.drop(kernel_id)
             enrol.leave(multi, kernel_id, multi.get_kernel(kernel_id))
+        multi.context.destroy(linger=0)  # here, and not when something else collects garbage
         return found
 
     return asyncio.run(start())

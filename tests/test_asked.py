@@ -55,7 +55,9 @@ def test_no_request_is_forgotten_before_it_ended(run: RunFolder) -> None:
     asked.end("79")
     known = Asked(run, "c")
     assert known.unfinished == ()
-    assert [one.id for one in known.requests] == [str(n) for n in range(80 - ENDED_KEPT, 80)]
+    assert len(known.requests) == 81, "a page loaded anew is still to be shown what they printed"
+    ask(known, "next")
+    assert [one.id for one in known.requests] == [*(str(n) for n in range(80 - ENDED_KEPT, 80)), "next"]
 
 
 def test_what_a_page_asked_before_has_ended_too(run: RunFolder) -> None:

@@ -126,6 +126,17 @@ def test_a_request_of_which_something_is_lost_is_not_whole(run: RunFolder, keepe
     assert [SESSION.unpack(one.frames[-1])["code"] for one in inputs] == ["later"]
 
 
+def test_a_request_that_ended_before_something_was_lost_is_whole(run: RunFolder, keeper: Keeper) -> None:
+    """Another cell's output that is too large takes nothing from it."""
+    asked = SESSION.msg("execute_request", {"code": "1"})
+    for kind, content in (("execute_input", {"code": "1"}), ("status", {"execution_state": "idle"})):
+        keeper.sent(keep.IOPUB, SESSION.serialize(SESSION.msg(kind, content, parent=asked)))
+    sent(keeper, "large", 4 * MIB)
+    keeper.left()
+    everything = kept.read(run).everything
+    assert [one.header["msg_type"] for one in everything][:2] == ["execute_input", "status"]
+
+
 def test_one_on_its_way_of_three_mib_is_kept(run: RunFolder, keeper: Keeper) -> None:
     """Up to 4 MiB a message is kept that the server had not passed on yet."""
     got = sent(keeper, "got")

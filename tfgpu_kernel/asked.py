@@ -64,6 +64,10 @@ class Asked:
         """
         self._requests.pop(request.id, None)
         self._requests[request.id] = request
+        # Not at a request's end: what is read of a gap may end a hundred, each of which a page is still to be shown.
+        ended = [one.id for one in self._requests.values() if one.ended]
+        for old in ended[:-ENDED_KEPT]:
+            del self._requests[old]
         self._write()
 
     def end(self, request_id: str) -> None:
@@ -82,9 +86,6 @@ class Asked:
         self._write()
 
     def _write(self) -> None:
-        ended = [one.id for one in self._requests.values() if one.ended]
-        for old in ended[:-ENDED_KEPT]:
-            del self._requests[old]
         written = {"container": self.container, "requests": [asdict(one) for one in self._requests.values()]}
         self._run.keep(FILE, json.dumps(written).encode())
 

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from jupyter_client.session import Session
+
+_asking: Final[WeakKeyDictionary[Any, Any]] = WeakKeyDictionary()
+"""The streams on which kernels were asked whether they are idle; a busy one answers when it likes."""
 
 
 def enter(multi: Any, kernel_id: str, manager: Any) -> None:
@@ -42,6 +46,7 @@ def _ask_whether_idle(manager: Any) -> None:
         manager.execution_state = "idle"
         stream.close()
 
+    _asking[manager] = stream
     stream.on_recv(answered)
     session.send(stream, "kernel_info_request")
 
@@ -50,6 +55,9 @@ def leave(multi: Any, kernel_id: str, manager: Any) -> None:
     """Undo it, however far it came; the kernel isn't touched."""
     manager.stop_restarter()
     manager._close_control_socket()
+    asking = _asking.pop(manager, None)
+    if asking is not None:
+        asking.close(linger=0)
     if kernel_id not in multi:
         return
     multi.stop_watching_activity(kernel_id)

@@ -86,12 +86,17 @@ class Kept:
     def everything(self) -> list[Message]:
         """All that is kept, what pages have got included, oldest first.
 
-        A request that began before something was lost has no beginning (``execute_input``) there: it isn't whole.
+        A request that ran when something was lost has no beginning (``execute_input``) there: it isn't whole.
         """
         found: list[Message] = []
         for _, one in self.records:
             if one is None:
-                found = [before for before in found if before.header.get("msg_type") != "execute_input"]
+                over = {before.request for before in found if before.ends}
+                found = [
+                    before
+                    for before in found
+                    if before.request in over or before.header.get("msg_type") != "execute_input"
+                ]
             else:
                 found.append(one)
         return found

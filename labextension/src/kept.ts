@@ -115,8 +115,14 @@ async function show(
     if (request.whole) {
       cell.model.outputs.clear();
     }
+    let ended = request.ended;
     for (const message of request.messages) {
-      put({ ...message, request: request.msg_id });
+      seen.add(message.id);
+      // A thread that the cell began may print on after its end.
+      ended = !append(cell, { ...message, request: request.msg_id }) || ended;
+    }
+    if (ended) {
+      running.delete(request.msg_id);
     }
     const runs = running.has(request.msg_id) && !isOver();
     cell.model.executionState = runs ? 'running' : 'idle';

@@ -139,6 +139,8 @@ export interface IKept {
   /** The fingerprint of the code that was sent. */
   code: string;
   msg_id: string;
+  /** Whether nothing more of it comes, but for what a thread of its prints. */
+  ended: boolean;
   /** Whether the messages are all of the request's, from its beginning on. */
   whole: boolean;
   messages: readonly Omit<IKeptMessage, 'request'>[];

@@ -23,9 +23,9 @@ def by_request(
 
     :param everything: all messages that are known, in the order of sending.
     :param new: ids of those that no page has got.
-    :return: ``{"cell_id", "code", "msg_id", "whole", "messages": [{"id", "type", "content"}]}`` for each. ``whole``
-        says that the messages are all of the request's, from its beginning on; a page that wasn't saved lacks some
-        that the page before it had got.
+    :return: ``{"cell_id", "code", "msg_id", "ended", "whole", "messages": [{"id", "type", "content"}]}`` for each.
+        ``whole`` says that the messages are all of the request's, from its beginning on; a page that wasn't saved
+        lacks some that the page before it had got.
     """
     session = Session(key=key)
     whole = {one.request for one in everything if one.header.get("msg_type") == "execute_input"}
@@ -48,6 +48,7 @@ def by_request(
             "cell_id": one.cell,
             "code": one.code,
             "msg_id": one.id,
+            "ended": one.ended,
             "whole": one.id in whole and one.id in found,
             "messages": found.get(one.id, []),
         }
