@@ -11,10 +11,10 @@ from typing import Final
 from . import cells, wary
 from .boot.variables import MATPLOTLIB_FILE
 from .boot.warm import CAME, COLD_FILE, LATE, MISTAKEN
-from .launch import Prepared
+from .launch import NO_RUN, Prepared
 from .runfolder import RunFolder
 
-_NOWHERE: Final = RunFolder(Path("/nowhere"))
+_NOWHERE: Final = RunFolder(NO_RUN)
 _NOTED_BYTES: Final = 4096
 _noted: Final[dict[str, frozenset[tuple[str, str]]]] = {}
 

@@ -30,7 +30,7 @@ from .gpu import units
 from .gpu.request import NO_GPU
 from .gpus import Grant, Judged
 from .image.facts import identity
-from .launch import Kernel, Prepared, write_running
+from .launch import NO_RUN, Kernel, Prepared, write_running
 from .progress import Report, Step, unheard
 from .runfolder import RunFolder
 from .threads import carried_out
@@ -38,7 +38,7 @@ from .waiting import Line, Waiting
 
 log = logging.getLogger(__name__)
 
-_NOWHERE: Final = RunFolder(Path("/nowhere"))
+_NOWHERE: Final = RunFolder(NO_RUN)
 # Docker can change these while a container runs, but take none away: 0 means no change.
 _LIMITS: Final = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit")
 

@@ -89,17 +89,19 @@ class Kept:
         A request that ran when something was lost has no beginning (``execute_input``) there: it isn't whole.
         """
         found: list[Message] = []
+        running: dict[str, int] = {}  # where requests begin that haven't ended
+        broken: set[int] = set()
         for _, one in self.records:
             if one is None:
-                over = {before.request for before in found if before.ends}
-                found = [
-                    before
-                    for before in found
-                    if before.request in over or before.header.get("msg_type") != "execute_input"
-                ]
-            else:
-                found.append(one)
-        return found
+                broken.update(running.values())
+                running.clear()
+                continue
+            if one.ends:
+                running.pop(one.request, None)
+            elif one.header.get("msg_type") == "execute_input":
+                running[one.request] = len(found)
+            found.append(one)
+        return [one for place, one in enumerate(found) if place not in broken]
 
     def new(self, delivered: str) -> list[Message]:
         """Return what no page has got, oldest first.

@@ -79,7 +79,7 @@ class KeptHandler(TfgpuHandler):
     @web.authenticated
     @authorized
     async def get(self, kernel_id: str) -> None:
-        """Answer ``{"requests": [{"cell_id", "code", "msg_id", "whole", "messages": […]}]}``; see missed.py."""
+        """Answer ``{"requests": […]}``, each as :func:`tfgpu_kernel.server.missed.by_request` has it."""
         self.kernel_manager.get_kernel(kernel_id)  # else a 404
         found = await replay.missed(kernel_id, self.get_query_argument("session", ""))
         self.finish(await asyncio.to_thread(json_encode, {"requests": found}))  # megabytes
